@@ -1,0 +1,63 @@
+# packetwalk: `make help` lists what there is. Everything is installed into .venv and nowhere else.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3.11
+# Tried in this order; the first that is 3.11 or newer and can make an environment with pip in it wins.
+PYTHONS := $(PYTHON) python3.11 /usr/bin/python3.11 python3 /usr/bin/python3 python3.12 python3.13 python3.14
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: walk test lint bench clean help
+
+walk: $(VENV)/.run  ## show one packet's whole path (installs into .venv the first time)
+	@$(BIN)/packetwalk walk n1-a n2-a --full
+
+test: lint  ## ruff, mypy, then every test
+	@$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev  ## ruff and mypy only
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.run  ## how long things take
+	@$(BIN)/python tests/bench/bench.py
+
+clean:  ## remove .venv, caches and built files
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Three stamps. .made: the environment exists, and holds the path it was made for; .run: packetwalk is installed in it;
+# .dev: so are the tools. A newer pyproject.toml installs again; a lost interpreter or a moved checkout starts afresh.
+ifneq ($(CURDIR),$(shell test -x $(BIN)/python && cat $(VENV)/.made 2>/dev/null))
+.PHONY: $(VENV)/.made
+endif
+
+$(VENV)/.made:
+	@for python in $(PYTHONS); do \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    rm -rf $(VENV); \
+	    "$$python" -m venv $(VENV) >/dev/null 2>&1 && $(BIN)/python -m pip --version >/dev/null 2>&1 || continue; \
+	    echo "$(VENV): $$($(BIN)/python -V) from $$python"; \
+	    echo "$(CURDIR)" >$@; \
+	    exit 0; \
+	done; \
+	rm -rf $(VENV); \
+	echo "No Python 3.11 or newer that can make an environment (venv with pip) was found." >&2; \
+	echo "On Debian or Ubuntu: apt-get install python3-venv; elsewhere: make PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+$(VENV)/.run: $(VENV)/.made pyproject.toml
+	@echo "$(VENV): installing packetwalk"
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	@echo "$(VENV): installing packetwalk and the tools that check it"
+	@$(PIP) install --editable '.[dev]'
+	@touch $(VENV)/.run $@

@@ -1,0 +1,1 @@
+"""Driving packets through a network: the SimPy engine, what things cost, and `walk`."""

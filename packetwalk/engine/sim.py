@@ -1,0 +1,189 @@
+"""The engine: it owns the clock, carries packets over wires, gives rooms their turn, and runs the timers they ask for.
+
+Rooms know neither time nor each other; what they return is played out here on a SimPy Environment. One engine serves a single
+walk with empty queues and heavy traffic alike.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import simpy
+
+from packetwalk.engine.costs import DEFAULT_COSTS
+from packetwalk.netns.namespace import Netns
+from packetwalk.network import End, Network, Wire
+from packetwalk.packet import Packet, size
+from packetwalk.trace import Drop, Hop, Reason, Step, Timer
+
+MAX_EVENTS = 1_000_000
+Cause = tuple[int, int] | None
+
+
+class Work(NamedTuple):
+    """A room's turn: what to do there, why, and what led to it."""
+
+    room: str
+    dev: str
+    do: Callable[[Netns, int], list[Step]]
+    cause: Cause
+    why: str
+
+
+class Cpu:
+    """Work waiting for one processor: softirqs first, in order of arrival, then programs (process context)."""
+
+    __slots__ = ("busy", "softirq", "tasks")
+
+    def __init__(self) -> None:
+        self.softirq: deque[Work] = deque()
+        self.tasks: deque[Work] = deque()
+        self.busy = False
+
+
+class Simulation:
+    """A run of a network. Times are nanoseconds since the start.
+
+    costs: ns per stage. shared_cpu: all rooms share one processor, as namespaces on one machine pinned to a core do; otherwise
+    each room has its own. The network given is learned into: hand in an overlay to keep the original as it is.
+    """
+
+    def __init__(self, network: Network, *, costs: Mapping[str, int] = DEFAULT_COSTS, shared_cpu: bool = False) -> None:
+        self.network = network
+        self.costs = costs
+        self.env = simpy.Environment()
+        self.hops: list[Hop] = []
+        self.note = ""
+        self._shared = Cpu() if shared_cpu else None
+        self._cpus: dict[str, Cpu] = {}
+        self._free: dict[End, int] = {}  # when the transmitter of a wire's end is free again
+        self._pending = 0
+        self._watchers: list[Callable[[Hop], None]] = []
+
+    @property
+    def now(self) -> int:
+        return int(self.env.now)
+
+    def watch(self, watcher: Callable[[Hop], None]) -> None:
+        """Call `watcher` with every visit as it happens."""
+        self._watchers.append(watcher)
+
+    def program(self, room: str, do: Callable[[Netns, int], list[Step]], *, at: int = 0, why: str = "") -> None:
+        """A program in a room acts at a time: `do` gets the room and the time, and returns its steps."""
+        self._pending += 1
+        self._at(at - self.now, lambda: self._enqueue(Work(room, "", do, None, why), task=True))
+
+    def run(self, until: int | None = None, *, max_events: int = MAX_EVENTS) -> None:
+        """Run until nothing is pending, until a time, or until a bound bites (then `note` says so).
+
+        Housekeeping (ageing, neighbour checks) alone does not keep a run alive.
+        """
+        for _ in range(max_events):
+            if not self._pending:
+                return
+            at = self.env.peek()
+            if until is not None and at > until:
+                return
+            self.env.step()
+        self.note = f"stopped after {max_events} events at {self.now / 1000:.1f} us: something goes on for ever"
+
+    # -- processors ------------------------------------------------------------------------------------------------
+
+    def _cpu(self, room: str) -> Cpu:
+        if self._shared is not None:
+            return self._shared
+        cpu = self._cpus.get(room)
+        if cpu is None:
+            cpu = self._cpus[room] = Cpu()
+        return cpu
+
+    def _at(self, delay: int, do: Callable[[], None]) -> None:
+        event = self.env.timeout(max(delay, 0))
+        assert event.callbacks is not None
+        event.callbacks.append(lambda _: do())
+
+    def _enqueue(self, work: Work, *, task: bool = False) -> None:
+        cpu = self._cpu(work.room)
+        (cpu.tasks if task else cpu.softirq).append(work)
+        if not cpu.busy:
+            self._serve(cpu)
+
+    def _serve(self, cpu: Cpu) -> None:
+        """Give the next piece of work its turn; when its time is over, the one after it."""
+        queue = cpu.softirq or cpu.tasks
+        if not queue:
+            cpu.busy = False
+            return
+        cpu.busy = True
+        work = queue.popleft()
+        start = self.now + (self.costs.get("app", 0) if queue is cpu.tasks else 0)
+        steps = work.do(self.network.rooms[work.room], start)
+        end = self._play(work, steps, start)
+        self._pending -= 1
+        self._at(end - self.now, lambda: self._serve(cpu))
+
+    # -- effects ---------------------------------------------------------------------------------------------------
+
+    def _play(self, work: Work, steps: list[Step], start: int) -> int:
+        """Give each step its time and let its effects happen. Returns when the visit is over."""
+        if not steps:
+            return start
+        costs, at, index = self.costs, start, len(self.hops)
+        times: list[int] = []
+        hop = Hop(work.room, work.dev, start, [], times, work.cause, work.why)
+        self.hops.append(hop)
+        wires = self.network.wires
+        for step in steps:
+            at += costs.get(step.stage, 0)
+            if step.stage == "timer":
+                self._set_timer(work.room, step)
+                continue
+            hop.steps.append(step)
+            times.append(at)
+            if step.stage == "transmit":
+                end = (work.room, step.dev)
+                wire = wires.get(end)
+                if wire is not None and not _refused(steps, step):
+                    self._carry(wire, end, step.packet, at, (index, len(times) - 1), hop)
+        for watcher in self._watchers:
+            watcher(hop)
+        return at
+
+    def _carry(self, wire: Wire, end: End, packet: Packet, at: int, cause: Cause, hop: Hop) -> None:
+        """Put a frame on a wire: wait for the transmitter, then for the bits, then for the distance."""
+        far = wire.b if wire.a == end else wire.a
+        if wire.rate:
+            bits = size(packet) * 8 * 1_000_000_000 // wire.rate
+            free = max(self._free.get(end, 0), at)
+            if bits and (free - at) // bits >= wire.queue:
+                hop.steps.append(Step("drop", end[1], Drop(Reason.QDISC_DROP, f"{wire.queue} packets wait already"), packet))
+                hop.times.append(at)
+                return
+            self._free[end] = free + bits
+            at = free + bits
+        room, dev = far
+        self._pending += 1
+        work = Work(room, dev, lambda ns, now: ns.receive(dev, packet, now), cause, "")
+        self._at(at + wire.delay - self.now, lambda: self._enqueue(work))
+
+    def _set_timer(self, room: str, step: Step) -> None:
+        timer = step.what
+        assert isinstance(timer, Timer)
+        work = Work(room, "", lambda ns, now: ns.wake(timer, now), None, timer.kind)
+        if timer.pending:
+            self._pending += 1
+        self._at(timer.at - self.now, lambda: self._due(work, timer))
+
+    def _due(self, work: Work, timer: Timer) -> None:
+        if not timer.pending:
+            self._pending += 1  # from now on it is work like any other
+        self._enqueue(work, task=timer.task)
+
+
+def _refused(steps: list[Step], transmit: Step) -> bool:
+    """Whether the device's other end dropped the frame right away: the step after the transmit says so."""
+    at = next(i for i, s in enumerate(steps) if s is transmit)
+    after = steps[at + 1] if at + 1 < len(steps) else None
+    return after is not None and after.stage == "drop" and after.dev == transmit.dev and after.packet is transmit.packet

@@ -1,0 +1,154 @@
+"""`walk`: one flow through a network with empty queues, until it is quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from packetwalk.addr import ANY, IPv4
+from packetwalk.engine.costs import DEFAULT_COSTS
+from packetwalk.engine.sim import MAX_EVENTS, Simulation
+from packetwalk.netns.namespace import Netns
+from packetwalk.netns.socket import Delivery, Socket
+from packetwalk.netns.tcp import Connection
+from packetwalk.network import Network
+from packetwalk.packet import (
+    ECHO, PROTO_ICMP, PROTO_TCP, PROTO_UDP, UDP_LEN, Icmp, Ip, Packet, Udp, ip_packet,
+)  # fmt: skip
+from packetwalk.trace import Drop, Flow, Hop, Result, Step, Trace, Unsupported
+
+SECOND = 1_000_000_000
+TIMEOUT = 60 * SECOND
+
+
+class Client:
+    """The sending program of a flow: it acts once, and notes the first thing it hears."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.result: Result | None = None
+        proto = {"icmp": PROTO_ICMP, "udp": PROTO_UDP, "tcp": PROTO_TCP}[flow.kind]
+        port = flow.ident if flow.kind == "icmp" else flow.sport
+        self.socket = Socket(proto, port, flow.bind, flow.df, flow.ttl, recverr=flow.kind == "udp")
+        self.conn = Connection(flow.bind, flow.sport, flow.dst, flow.dport, ttl=flow.ttl, pmtudisc=flow.df, send_size=flow.payload)
+        self._sent = False
+
+    def act(self, room: Netns, now: int) -> list[Step]:
+        """Send what the flow says."""
+        if self.flow.kind == "tcp":
+            return room.connect(self.conn, now)
+        room.sockets.bind(self.socket)
+        return room.send(self._packet(), now, self.socket)
+
+    def _packet(self) -> Packet:
+        flow = self.flow
+        if flow.kind == "icmp":
+            header: Icmp | Udp = Icmp(ECHO, 0, flow.ident, flow.seq)
+            return ip_packet(Ip(ANY, flow.dst, PROTO_ICMP, 0, flow.ttl), header, payload=flow.payload)
+        header = Udp(flow.sport, flow.dport, UDP_LEN + flow.payload)
+        return ip_packet(Ip(ANY, flow.dst, PROTO_UDP, 0, flow.ttl), header, payload=flow.payload)
+
+    def watch(self, hop: Hop) -> None:
+        """Look at a visit: is there news for us?"""
+        if self.result is not None or hop.room != self.flow.src:
+            return
+        first, self._sent = not self._sent, True
+        for step, at in zip(hop.steps, hop.times, strict=True):
+            result = self._hear(step, first)
+            if result is not None:
+                self.result = _at(result, at)
+                return
+
+    def _hear(self, step: Step, first: bool) -> Result | None:
+        what = step.what
+        if isinstance(what, Delivery) and what.socket is not None and what.socket in (self.socket, self.conn):
+            return self._delivered(step, what)
+        if isinstance(what, Drop) and first and what.errno and self.flow.kind == "tcp":
+            return Result("send_error" if what.errno == "EADDRNOTAVAIL" else "error", errno=what.errno)
+        if isinstance(what, Drop) and first and what.errno in _SEND_ERRORS:
+            return Result("send_error", errno=what.errno)
+        return Result("unsupported", errno=str(what)) if isinstance(what, Unsupported) and first else None
+
+    def _delivered(self, step: Step, what: Delivery) -> Result | None:
+        ip, second = step.packet.headers[0], step.packet.headers[1]
+        assert isinstance(ip, Ip)
+        if what.kind == "error":
+            if not what.errno:
+                return None
+            assert isinstance(second, Icmp)
+            if self.flow.kind == "icmp":
+                return Result("icmp_error", src=str(ip.src), type=second.type, code=second.code, mtu=second.mtu, ttl=ip.ttl)
+            return Result("error", errno=what.errno, type=second.type, code=second.code, mtu=second.mtu, offender=str(ip.src))
+        if self.flow.kind == "icmp":
+            return Result("reply", src=str(ip.src), ttl=ip.ttl, size=ip.len)
+        if self.flow.kind == "udp":
+            assert isinstance(second, Udp)
+            return Result("reply", src=f"{ip.src}:{second.sport}", ttl=ip.ttl, size=second.len - UDP_LEN)
+        if self.conn.error:
+            return Result("error", errno=self.conn.error)
+        done = self.conn.state != "SYN_SENT" and self.conn.received >= self.conn.send_size
+        if not done:
+            return None
+        return Result("connected", peer=f"{self.conn.raddr}:{self.conn.rport}", mss=self.conn.mss, echoed=self.conn.received, ttl=ip.ttl)
+
+
+_SEND_ERRORS = frozenset({"EADDRNOTAVAIL", "ENETUNREACH", "EHOSTUNREACH", "EINVAL", "EACCES", "EPERM", "EMSGSIZE", "ENOBUFS", "ENETDOWN"})
+
+
+def walk(network: Network, flow: Flow, *, cold: bool = False, costs: Mapping[str, int] = DEFAULT_COSTS,
+         until: int = TIMEOUT, max_events: int = MAX_EVENTS) -> Trace:  # fmt: skip
+    """Walk one flow, request and reply, until it is quiet; the network itself is not changed.
+
+    cold: start with the tables as they are. Otherwise (warm) an unseen run before fills neighbours and FDBs, and nothing else
+    of it is kept. until: a bound in ns of simulated time.
+    """
+    after = network.overlay()
+    if not cold:
+        rehearsal = network.overlay()
+        _run(rehearsal, Client(flow), costs, until, max_events)
+        warm_up(after, rehearsal)
+    client = Client(flow)
+    sim = _run(after, client, costs, until, max_events)
+    rooms = dict.fromkeys(h.room for h in sim.hops)
+    unevaluated = {r: network[r].unevaluated for r in rooms if network[r].unevaluated}
+    note = sim.note or (f"stopped at the bound of {until / SECOND:g} s" if sim.now >= until else "")
+    result = client.result or _unanswered(sim.hops)
+    return Trace(flow, result, sim.hops, network.name, note, unevaluated, after)
+
+
+def _run(network: Network, client: Client, costs: Mapping[str, int], until: int, max_events: int) -> Simulation:
+    sim = Simulation(network, costs=costs)
+    sim.watch(client.watch)
+    sim.program(client.flow.src, client.act, why=client.flow.kind)
+    sim.run(until, max_events=max_events)
+    return sim
+
+
+def warm_up(into: Network, seen: Network) -> None:
+    """Carry neighbours and FDBs over from a run, and nothing else of what it learned."""
+    for name in seen.visited():
+        room, known = into[name], seen[name]
+        for key, entry in known.neighbours.entries.items():
+            if entry.lladdr is not None and not entry.waiting:
+                fresh = entry if entry.state == "PERMANENT" else entry._replace(state="REACHABLE", confirmed=0, updated=0)
+                room.neighbours.entries[key] = fresh
+        room.bridge_fdb.entries = {k: e._replace(updated=0) for k, e in known.bridge_fdb.entries.items()}
+        room.vxlan_fdb.entries = dict(known.vxlan_fdb.entries)
+
+
+def _unanswered(hops: list[Hop]) -> Result:
+    stuck = next((s.what for h in hops for s in h.steps if isinstance(s.what, Unsupported)), None)
+    return Result("unsupported", errno=str(stuck)) if stuck is not None else Result("timeout")
+
+
+def _at(result: Result, at: int) -> Result:
+    return replace(result, at=at)
+
+
+def address_of(network: Network, name: str) -> IPv4:
+    """The address a room is known by: the first one of global scope. KeyError for a room that has none."""
+    for dev in network[name].devices.values():
+        for addr in dev.addrs:
+            if addr.scope == 0:
+                return addr.local
+    raise KeyError(f"room {name!r} has no address to send to")

@@ -1,0 +1,149 @@
+"""The bridge: learn, look up, forward or flood, and pass up what is for the host (net/bridge)."""
+
+from __future__ import annotations
+
+from packetwalk.netns.device import Bridge, Device
+from packetwalk.netns.fragment import defrag, fragment
+from packetwalk.netns.visit import Skb, Visit
+from packetwalk.packet import ETH_IP, ETH_LEN, Ethernet, Ip, Packet, size
+from packetwalk.trace import Reason
+
+
+def bridge(v: Visit, skb: Skb) -> str | None:
+    """br_handle_frame and br_handle_frame_finish: a frame came in on a port."""
+    t, port = v.t, v.t.devices[skb.dev]
+    device, eth = t.devices[port.master], skb.eth
+    assert isinstance(device, Bridge) and eth is not None
+    oddity = device.oddity or port.port.oddity
+    if oddity:
+        v.unsupported(skb, "bridge setting", oddity)
+        return None
+    if not device.up or port.port.state in ("disabled", "blocking", "listening"):
+        v.drop(skb, Reason.BRIDGE_INGRESS_STP_STATE if device.up else Reason.DEV_READY, f"port {port.name} {port.port.state}")
+        return None
+    if eth.src >> 40 & 1:
+        v.drop(skb, Reason.MAC_INVALID_SOURCE, eth)
+        return None
+    if eth.dst == device.mac:
+        skb.pkt_type = "host"
+    skb.bridged = device.name
+    if not _netfilter_in(v, skb, device):
+        return None
+    if port.port.learning:
+        learned = t.bridge_fdb.learn(device.name, eth.src, port.name, v.now)
+        if learned is not None:
+            v.step("learn", port.name, learned, skb.packet)
+    if port.port.state == "learning":
+        v.drop(skb, Reason.BRIDGE_INGRESS_STP_STATE, port.port)
+        return None
+    if skb.pkt_type in ("broadcast", "multicast"):
+        _flood(v, skb, device, came=port)
+        return pass_up(v, skb, device)
+    entry = t.bridge_fdb.find(device.name, eth.dst, v.now, device.ageing)
+    if entry is None:
+        if not _flood(v, skb, device, came=port):
+            v.drop(skb, Reason.NO_TX_TARGET, f"{eth.dst} is unknown and no port takes the flood")
+        return None
+    v.step("bridge", entry.dev, entry, skb.packet)
+    if entry.local:
+        return pass_up(v, skb, device)
+    return _to_port(v, skb, t.devices.get(entry.dev), came=port)
+
+
+def bridge_xmit(v: Visit, skb: Skb) -> str | None:
+    """br_dev_xmit: the host itself sends through its bridge."""
+    device, eth = v.t.devices[skb.out], skb.packet.headers[0]
+    assert isinstance(device, Bridge) and isinstance(eth, Ethernet)
+    skb.dev, skb.bridged = "", ""
+    if eth.dst >> 40 & 1:
+        _flood(v, skb, device, came=None)
+        return None
+    entry = v.t.bridge_fdb.find(device.name, eth.dst, v.now, device.ageing)
+    if entry is None:
+        if not _flood(v, skb, device, came=None):
+            v.drop(skb, Reason.NO_TX_TARGET, f"{eth.dst} is unknown and no port takes the flood")
+        return None
+    v.step("bridge", entry.dev, entry, skb.packet)
+    if entry.dev == device.name:
+        v.drop(skb, Reason.NO_TX_TARGET, entry)
+        return None
+    return _to_port(v, skb, v.t.devices.get(entry.dev), came=None)
+
+
+def pass_up(v: Visit, skb: Skb, device: Bridge) -> str | None:
+    """br_pass_frame_up: the frame appears on the bridge device itself."""
+    up = skb.copy()
+    up.dev, up.bridged = device.name, device.name
+    v.go("receive", up)
+    return None
+
+
+def _flood(v: Visit, skb: Skb, device: Bridge, came: Device | None) -> bool:
+    """br_flood: one copy for every other port. Returns whether any port took it."""
+    eth = skb.packet.headers[0]
+    assert isinstance(eth, Ethernet)
+    unicast = not eth.dst >> 40 & 1
+    targets = [p for p in v.t.ports(device.name) if _may_leave(p, came) and (p.port.flood if unicast else p.port.bcast_flood)]
+    if targets:
+        v.step("flood", device.name, f"{eth.dst} to {', '.join(p.name for p in targets)}", skb.packet)
+    for port in targets:
+        _send(v, skb.copy(), port)
+    return bool(targets)
+
+
+def _may_leave(port: Device, came: Device | None) -> bool:
+    """should_deliver: another port (or hairpin), forwarding, not isolated from the one it came by."""
+    return (
+        (port is not came or port.port.hairpin)
+        and port.port.state == "forwarding"
+        and port.up
+        and not (came is not None and came.port.isolated and port.port.isolated)
+    )
+
+
+def _to_port(v: Visit, skb: Skb, port: Device | None, came: Device | None) -> str | None:
+    if port is None or not _may_leave(port, came):
+        v.drop(skb, Reason.BRIDGE_NON_FORWARDING, f"not back out of {port.name}" if port is came and port else "no such port")
+        return None
+    _send(v, skb, port)
+    return None
+
+
+def _send(v: Visit, skb: Skb, port: Device) -> None:
+    """br_forward_finish: br_netfilter cuts what is too big for the port; the bridge itself drops it."""
+    skb.out = port.name
+    ip = skb.packet.headers[1] if len(skb.packet.headers) > 1 else None
+    if skb.bridged and isinstance(ip, Ip) and _filters(v, skb.bridged):
+        mtu = min(port.mtu, skb.frag_max or port.mtu)
+        if ip.len > mtu:  # br_nf_dev_queue_xmit
+            if ip.df or skb.frag_max > port.mtu:
+                v.drop(skb, Reason.PKT_TOO_BIG, f"df and mtu {mtu} of {port.name}")
+                return
+            eth = skb.packet.headers[0]
+            inner = Packet(skb.packet.headers[1:], skb.packet.payload)
+            for piece in fragment(inner, mtu, skb.frag_list):
+                v.go("transmit", skb.copy(Packet((eth, *piece.headers), piece.payload)))
+            return
+    if not port.fits(size(skb.packet)):  # br_dev_queue_push_xmit
+        v.drop(skb, Reason.PKT_TOO_BIG, f"{size(skb.packet) - ETH_LEN} bytes and mtu {port.mtu} of {port.name}")
+        return
+    v.go("transmit", skb)
+
+
+def _netfilter_in(v: Visit, skb: Skb, device: Bridge) -> bool:
+    """br_nf_pre_routing: with br_netfilter and connection tracking, fragments are put together on the bridge."""
+    eth = skb.packet.headers[0]
+    assert isinstance(eth, Ethernet)
+    if not (v.t.conntrack and eth.type == ETH_IP and _filters(v, device.name)):
+        return True
+    inner = skb.copy(Packet(skb.packet.headers[1:], skb.packet.payload))
+    if not defrag(v, inner, "conntrack"):
+        return False
+    skb.packet = Packet((eth, *inner.packet.headers), inner.packet.payload)
+    skb.frag_max, skb.frag_list = inner.frag_max, inner.frag_list
+    return True
+
+
+def _filters(v: Visit, bridge: str) -> bool:
+    device = v.t.devices[bridge]
+    return bool(v.t.sysctls["net.bridge.bridge-nf-call-iptables"]) or (isinstance(device, Bridge) and device.nf_call_iptables)

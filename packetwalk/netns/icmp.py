@@ -1,0 +1,171 @@
+"""ICMP: the errors this host sends, the echoes it answers, and what it learns from errors it gets (net/ipv4/icmp.c)."""
+
+from __future__ import annotations
+
+from packetwalk.addr import ANY, IPv4, is_loopback, is_multicast, is_zeronet
+from packetwalk.netns.device import SCOPE_LINK
+from packetwalk.netns.route import output_route, pmtudisc_of
+from packetwalk.netns.socket import DONT, Delivery, Socket
+from packetwalk.netns.tables import Rt
+from packetwalk.netns.tcp import Connection
+from packetwalk.netns.visit import Skb, Visit
+from packetwalk.packet import (
+    ECHO, ECHO_REPLY, FRAG_NEEDED, ICMP_ERRORS, ICMP_LEN, IP_LEN, PROTO_ICMP, PROTO_TCP, PROTO_UDP, REDIRECT,
+    TIME_EXCEEDED, UNREACHABLE, Icmp, Ip, Packet, Slice, Tcp, Udp, ip_packet, is_icmp_error, quoted, size, visible,
+)  # fmt: skip
+from packetwalk.trace import Reason
+
+ICMP_SOCKET = Socket(PROTO_ICMP, 0, pmtudisc=DONT)  # icmp_sk: answers never carry DF
+INTERNET_CONTROL = 0xC0
+MAX_ERROR_LEN = 576  # RFC 1812 4.3.2.3
+TOS_MASK = 0x1E
+
+# icmp_err_convert: the errno of each code of destination unreachable
+ERRNO = {
+    0: "ENETUNREACH", 1: "EHOSTUNREACH", 2: "ENOPROTOOPT", 3: "ECONNREFUSED", 4: "EMSGSIZE", 5: "EOPNOTSUPP",
+    6: "ENETUNREACH", 7: "EHOSTDOWN", 8: "ENONET", 9: "ENETUNREACH", 10: "EHOSTUNREACH", 11: "ENETUNREACH",
+    12: "EHOSTUNREACH", 13: "EHOSTUNREACH", 14: "EHOSTUNREACH", 15: "EHOSTUNREACH",
+}  # fmt: skip
+
+
+def icmp_error(v: Visit, skb: Skb) -> str | None:
+    """icmp_send: tell the sender of `skb` what `skb.error` says, unless RFC 1122 3.2.2 forbids it."""
+    t, error, ip = v.t, skb.error, skb.packet.headers[0]
+    assert error is not None and isinstance(ip, Ip)
+    if skb.pkt_type != "host" or (skb.rt is not None and skb.rt.kind in ("broadcast", "multicast")):
+        return None
+    if ip.offset or is_icmp_error(skb.packet):
+        return None
+    src = ip.dst if skb.rt is not None and skb.rt.kind == "local" else ANY
+    if not src and skb.dev and t.sysctls["net.ipv4.icmp_errors_use_inbound_ifaddr"] and (skb.rt is None or skb.rt.input):
+        src = t.select_addr(skb.dev, ip.src, SCOPE_LINK)
+    tos = ip.tos & TOS_MASK | INTERNET_CONTROL
+    rt = output_route(t, ip.src, v.now, src=src, tos=tos, proto=PROTO_ICMP)
+    if rt.error:
+        return None
+    room = min(t.mtu(rt, v.now), MAX_ERROR_LEN) - IP_LEN - ICMP_LEN
+    if room <= IP_LEN:
+        return None
+    quote = Slice(skb.packet, 0, min(size(skb.packet), room))
+    packet = ip_packet(Ip(rt.src, ip.src, PROTO_ICMP, 0, tos=tos), error, payload=quote)
+    v.step("icmp_error", skb.dev or rt.dev, error, packet)
+    return _send(v, packet, rt)
+
+
+def _send(v: Visit, packet: Packet, rt: Rt | None) -> str | None:
+    """Send what the ICMP socket says (icmp_push_reply); softirqs do not interrupt it."""
+    reply = Skb(packet)
+    reply.rt, reply.socket = rt, ICMP_SOCKET
+    task, v.task = v.task, False
+    v.go("route_out", reply)
+    v.task = task
+    return None
+
+
+def icmp(v: Visit, skb: Skb) -> str | None:
+    """icmp_rcv: answer an echo request, give replies and errors to those they concern."""
+    ip, header = skb.packet.headers[0], skb.packet.headers[1]
+    assert isinstance(ip, Ip) and isinstance(header, Icmp)
+    t = v.t
+    if header.type == ECHO:
+        unicast = skb.rt is not None and skb.rt.kind == "local"
+        ignored = t.sysctls["net.ipv4.icmp_echo_ignore_all"] or (
+            not unicast and t.sysctls["net.ipv4.icmp_echo_ignore_broadcasts"]
+        )
+        if ignored:
+            v.drop(skb, Reason.INVALID_PROTO, "icmp_echo_ignore")
+            return None
+        v.step("deliver", skb.dev, Delivery("echo-request"), skb.packet)
+        answer = Ip(ip.dst if unicast else ANY, ip.src, PROTO_ICMP, ip.len, tos=ip.tos)
+        return _send(v, Packet((answer, header._replace(type=ECHO_REPLY), *skb.packet.headers[2:]), skb.packet.payload), None)
+    if header.type == ECHO_REPLY:
+        socket = t.sockets.find(PROTO_ICMP, header.id, ip.dst)
+        if socket is None:
+            v.drop(skb, Reason.NO_SOCKET, f"no one waits for echo id {header.id}")
+        else:
+            v.step("deliver", skb.dev, Delivery("echo-reply", socket), skb.packet)
+        return None
+    if header.type in ICMP_ERRORS:
+        return _on_error(v, skb, header)
+    v.unsupported(skb, "icmp type", str(header.type))
+    return None
+
+
+def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
+    """icmp_unreach, icmp_redirect: learn what the error teaches, then tell the socket that sent the quoted packet."""
+    about = quoted(skb.packet)
+    inner = about.headers[0] if about is not None else None
+    if about is None or not isinstance(inner, Ip):
+        v.drop(skb, Reason.PKT_TOO_SMALL, "nothing quoted")
+        return None
+    mtu = 0
+    if header.type == UNREACHABLE and header.code == FRAG_NEEDED:
+        mtu = header.mtu if v.t.sysctls["net.ipv4.ip_no_pmtu_disc"] != 1 else 0
+    if header.type == REDIRECT:
+        return _on_redirect(v, skb, header, inner)
+    socket = _sender(v, about, inner)
+    if header.type == UNREACHABLE and header.code == FRAG_NEEDED and _teaches(v, inner, about):
+        rt = output_route(v.t, inner.dst, v.now, src=inner.src if v.t.is_own(inner.src) else ANY, tos=inner.tos)
+        learned = v.t.learn_mtu(rt, inner.dst, mtu, v.now)
+        if learned is not None:
+            v.step("learn", skb.dev, f"path mtu {learned.mtu}{' locked' if learned.mtu_locked else ''} to {inner.dst}", skb.packet)
+    if socket is None:
+        v.step("consume", skb.dev, "no socket sent the quoted packet", skb.packet)
+        return None
+    errno = ERRNO.get(header.code, "") if header.type == UNREACHABLE else "EHOSTUNREACH" if header.type == TIME_EXCEEDED else "EPROTO"
+    if header.type == UNREACHABLE and header.code == FRAG_NEEDED:
+        if isinstance(socket, Connection):
+            v.step("deliver", skb.dev, Delivery("error", socket, "", str(header.mtu)), skb.packet)
+            skb.socket, skb.mtu = socket, mtu
+            return "tcp_shrink"
+        if pmtudisc_of(v.t, socket) == DONT and inner.proto == PROTO_UDP:
+            v.step("consume", skb.dev, "the socket does not do path mtu discovery", skb.packet)
+            return None
+    if isinstance(socket, Connection):
+        if socket.state in ("SYN_SENT", "SYN_RECV"):
+            socket.error, socket.state, socket.unacked = errno, "CLOSED", []
+        else:
+            errno = ""  # soft: kept until the connection times out (tcp_v4_err)
+    v.step("deliver", skb.dev, Delivery("error", socket, errno), skb.packet)
+    return None
+
+
+def _teaches(v: Visit, inner: Ip, about: Packet) -> bool:
+    """Whether a protocol here takes a path MTU from this error: always ICMP and IPIP; UDP and TCP only with their socket."""
+    if inner.proto in (PROTO_UDP, PROTO_TCP):
+        second = visible(about).headers[1] if len(visible(about).headers) > 1 else None
+        tunnel = isinstance(second, Udp) and bool(v.t.tunnels_at(second.dport))
+        return tunnel or _sender(v, about, inner) is not None
+    return True
+
+
+def _sender(v: Visit, about: Packet, inner: Ip) -> Socket | Connection | None:
+    """The socket that sent the quoted packet (raw, __udp4_lib_err, tcp_v4_err)."""
+    headers = visible(about).headers
+    l4 = headers[1] if len(headers) > 1 else None
+    if isinstance(l4, Icmp):
+        return v.t.sockets.find(PROTO_ICMP, l4.id, inner.src)
+    if isinstance(l4, Udp):
+        return v.t.sockets.find(PROTO_UDP, l4.sport, inner.src)
+    if isinstance(l4, Tcp):
+        return v.t.sockets.connections.get((inner.src, l4.sport, inner.dst, l4.dport))
+    return None
+
+
+def _on_redirect(v: Visit, skb: Skb, header: Icmp, inner: Ip) -> str | None:
+    """__ip_do_redirect: use the nearer router for this destination, if the one we used says so and it is on the link."""
+    t, ip = v.t, skb.packet.headers[0]
+    assert isinstance(ip, Ip)
+    rt = output_route(t, inner.dst, v.now, tos=inner.tos)
+    conf = t.conf(skb.dev)
+    bad = (
+        not conf.accept_redirects or not header.gateway or header.gateway == rt.via or is_multicast(header.gateway)
+        or is_zeronet(header.gateway) or is_loopback(header.gateway) or rt.via != ip.src or rt.dev != skb.dev
+    )  # fmt: skip
+    if bad or t.neighbour_type(header.gateway) != "unicast" or rt.found is None:
+        v.step("consume", skb.dev, f"redirect to {header.gateway} not accepted", skb.packet)
+        return None
+    t.learn_gateway(rt, inner.dst, IPv4(header.gateway), v.now)
+    v.step("learn", skb.dev, f"redirect: {inner.dst} via {header.gateway}", skb.packet)
+    v.step("consume", skb.dev, "redirect", skb.packet)
+    return None

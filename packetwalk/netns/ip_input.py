@@ -1,0 +1,91 @@
+"""Packets coming in: receive, the ip_rcv checks, the routing decision, local delivery."""
+
+from __future__ import annotations
+
+from packetwalk.addr import ANY, BROADCAST_MAC
+from packetwalk.netns.fib import Flow
+from packetwalk.netns.fragment import defrag
+from packetwalk.netns.route import input_route
+from packetwalk.netns.visit import Skb, Visit
+from packetwalk.packet import ETH_ARP, ETH_IP, Ethernet, Ip
+from packetwalk.trace import Drop, Reason
+
+
+def receive(v: Visit, skb: Skb) -> str | None:
+    """__netif_receive_skb: a frame appears on a device. A bridge port hands it to its bridge."""
+    v.step("receive", skb.dev, None, skb.packet)
+    device = v.t.devices[skb.dev]
+    eth = skb.packet.headers[0]
+    if not isinstance(eth, Ethernet):  # an ipip device has no link layer
+        skb.eth, skb.pkt_type = None, "host"
+        return "prerouting"
+    skb.eth = eth
+    if not skb.bridged:
+        skb.pkt_type = packet_type(eth, int(device.mac))
+    if device.master:
+        return "bridge"
+    skb.bridged = ""
+    skb.packet = skb.packet._replace(headers=skb.packet.headers[1:])
+    if eth.type == ETH_IP:
+        return "prerouting"
+    if eth.type == ETH_ARP:
+        return "arp"
+    v.unsupported(skb, "ethertype", f"0x{eth.type:04x}")
+    return None
+
+
+def packet_type(eth: Ethernet, mac: int) -> str:
+    """eth_type_trans: whom the frame is for."""
+    if eth.dst == mac:
+        return "host"
+    if eth.dst == BROADCAST_MAC:
+        return "broadcast"
+    return "multicast" if eth.dst >> 40 & 1 else "otherhost"
+
+
+def prerouting(v: Visit, skb: Skb) -> str | None:
+    """ip_rcv: not for us is dropped; connection tracking wants whole datagrams (nf_defrag_ipv4)."""
+    if skb.pkt_type == "otherhost":
+        v.drop(skb, Reason.OTHERHOST, skb.eth)
+        return None
+    if v.t.conntrack and not defrag(v, skb, "conntrack"):
+        return None
+    return "route_in"
+
+
+def route_in(v: Visit, skb: Skb) -> str | None:
+    """ip_rcv_finish: decide between forwarding, delivery and an error."""
+    ip = skb.packet.headers[0]
+    assert isinstance(ip, Ip)
+    result = skb.rt or input_route(v.t, skb, ip, v.now)  # over loopback the sender's route comes along
+    if isinstance(result, Drop):
+        v.step("drop", skb.dev, result, skb.packet)
+        return None
+    skb.rt = result
+    by = result.found.by if result.found is not None else None
+    if result.error == "unsupported":
+        v.unsupported(skb, "route", str(by))
+        return None
+    v.step("route_in", result.dev, by or result.error, skb.packet)
+    if result.kind == "error":
+        return "ip_error"
+    if result.kind in ("local", "broadcast"):
+        return "input"
+    return "forward"
+
+
+def input_(v: Visit, skb: Skb) -> str | None:
+    """ip_local_deliver: put fragments together, then on to the protocol."""
+    if not defrag(v, skb, "local"):
+        return None
+    return "local"
+
+
+def source_of_reply(v: Visit, skb: Skb) -> int:
+    """fib_compute_spec_dst: the address to answer from: the one it was sent to, unless that was a broadcast."""
+    ip = skb.packet.headers[0]
+    assert isinstance(ip, Ip)
+    if skb.rt is not None and skb.rt.kind == "local":
+        return ip.dst
+    found = v.t.fib.lookup(Flow(ip.src, iif="lo"))
+    return ANY if found.error else v.t.source_for(found)

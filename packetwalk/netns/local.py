@@ -1,0 +1,158 @@
+"""Delivery to this host's protocols and sockets, and the programs behind them (net/ipv4/ip_input.c, udp.c, tcp_ipv4.c)."""
+
+from __future__ import annotations
+
+from packetwalk.netns.route import output_route
+from packetwalk.netns.socket import Delivery, Readable, Socket
+from packetwalk.netns.tcp import IPV4_MAX_PMTU, Connection, Segment
+from packetwalk.netns.visit import Skb, Visit
+from packetwalk.packet import (
+    PORT_UNREACH, PROTO_ICMP, PROTO_IPIP, PROTO_TCP, PROTO_UDP, PROTO_UNREACH, UNREACHABLE, Icmp, Ip, Packet, Tcp, Udp,
+    ip_packet, payload_len,
+)  # fmt: skip
+from packetwalk.trace import Reason, Timer
+
+RST_SOCKET = Socket(PROTO_TCP, 0, pmtudisc="do")  # tcp_sk: RST and TIME-WAIT answers carry DF and id 0
+
+
+def local(v: Visit, skb: Skb) -> str | None:
+    """ip_protocol_deliver_rcu: hand the packet to its protocol, or say that there is none."""
+    ip = skb.packet.headers[0]
+    assert isinstance(ip, Ip)
+    second = skb.packet.headers[1] if len(skb.packet.headers) > 1 else None
+    if ip.proto == PROTO_ICMP and isinstance(second, Icmp):
+        return "icmp"
+    if ip.proto == PROTO_UDP and isinstance(second, Udp):
+        return "decap" if v.t.tunnels_at(second.dport) else udp(v, skb, ip, second)
+    if ip.proto == PROTO_TCP and isinstance(second, Tcp):
+        return tcp(v, skb, ip, second)
+    if ip.proto == PROTO_IPIP:
+        devices = [d for d in v.t.devices.values() if d.kind == "ipip"]
+        if devices and any(d.up for d in devices):
+            return "decap"
+        return _refuse(v, skb, Reason.IP_NOPROTO, PORT_UNREACH if devices else PROTO_UNREACH)
+    return _refuse(v, skb, Reason.IP_NOPROTO, PROTO_UNREACH)
+
+
+def _refuse(v: Visit, skb: Skb, reason: Reason, code: int) -> str:
+    v.drop(skb, reason, f"nobody here takes {skb.packet}")
+    skb.error = Icmp(UNREACHABLE, code)
+    return "icmp_error"
+
+
+def udp(v: Visit, skb: Skb, ip: Ip, header: Udp) -> str | None:
+    """__udp4_lib_rcv: to the socket bound to the port, or port unreachable."""
+    socket = v.t.sockets.find(PROTO_UDP, header.dport, ip.dst)
+    if socket is None or (skb.rt is not None and skb.rt.kind == "broadcast" and not socket.listening):
+        return _refuse(v, skb, Reason.NO_SOCKET, PORT_UNREACH)
+    v.step("deliver", skb.dev, Delivery("datagram", socket), skb.packet)
+    if socket.app == "echo":
+        v.timer(Timer(v.now, "app", Readable(socket, skb.packet), task=True), skb.packet)
+    return None
+
+
+def udp_echo(v: Visit, turn: Readable) -> None:
+    """The echo server's turn: the same bytes back, from whatever address the route suggests (it is bound to any)."""
+    ip, header = turn.packet.headers[0], turn.packet.headers[1]
+    assert isinstance(ip, Ip) and isinstance(header, Udp)
+    reply = Packet((Ip(turn.socket.addr, ip.src, PROTO_UDP, ip.len), Udp(header.dport, header.sport, header.len)), turn.packet.payload)
+    skb = Skb(reply)
+    skb.socket = turn.socket
+    v.go("route_out", skb)
+
+
+def tcp(v: Visit, skb: Skb, ip: Ip, header: Tcp) -> str | None:
+    """tcp_v4_rcv: to the connection, to a listener that opens one, or a reset."""
+    sockets = v.t.sockets
+    if skb.pkt_type != "host":
+        v.drop(skb, Reason.INVALID_PROTO, skb.eth)
+        return None
+    conn = sockets.connections.get((ip.dst, header.dport, ip.src, header.sport))
+    listener = sockets.find(PROTO_TCP, header.dport, ip.dst)
+    if conn is not None and conn.state != "CLOSED":
+        return _segment(v, skb, conn, header)
+    if listener is not None and listener.listening and "S" in header.flags and not set("AR") & set(header.flags):
+        conn = Connection(ip.dst, header.dport, ip.src, header.sport, pmtudisc=listener.pmtudisc, app=listener.app)
+        sockets.connections[conn.key] = conn
+        v.step("deliver", skb.dev, Delivery("segment", listener), skb.packet)
+        prepare(v, conn)
+        tcp_send(v, conn, conn.accept(header))
+        return None
+    v.drop(skb, Reason.NO_SOCKET, f"nobody listens on {header.dport}")
+    if "R" not in header.flags:
+        _reset(v, skb, ip, header)
+    return None
+
+
+def _segment(v: Visit, skb: Skb, conn: Connection, header: Tcp) -> None:
+    before = conn.state
+    fin_before = conn.fin_received
+    answers = conn.on_segment(header, payload_len(skb.packet.payload), v.now)
+    v.step("deliver", skb.dev, Delivery("segment", conn, conn.error), skb.packet)
+    tcp_send(v, conn, answers)
+    client = not conn.app
+    connected = before == "SYN_SENT" and conn.state == "ESTABLISHED"
+    echoed = client and conn.send_size and conn.received >= conn.send_size > 0 and conn.state == "ESTABLISHED"
+    if (client and (connected or echoed)) or (not client and conn.fin_received and not fin_before):
+        v.timer(Timer(v.now, "app", conn, task=True), skb.packet)
+
+
+def tcp_app(v: Visit, conn: Connection) -> None:
+    """The program's turn: a client sends once and closes when everything came back; a server closes after its peer."""
+    if not conn.app and conn.send_size and not conn.received:
+        tcp_send(v, conn, conn.write(conn.send_size))
+    else:
+        tcp_send(v, conn, conn.close())
+
+
+def tcp_timeout(v: Visit, conn: Connection) -> None:
+    """The retransmission timer (tcp_retransmit_timer)."""
+    if conn.unacked and conn.state != "CLOSED":
+        tcp_send(v, conn, conn.on_timeout())
+
+
+def tcp_shrink(v: Visit, skb: Skb) -> str | None:
+    """tcp_v4_mtu_reduced: the path takes less than thought; send smaller segments."""
+    assert isinstance(skb.socket, Connection)
+    tcp_send(v, skb.socket, skb.socket.shrink(skb.mtu))
+    return None
+
+
+def prepare(v: Visit, conn: Connection) -> str:
+    """Route the connection and take its MSS from there (tcp_sync_mss, ipv4_default_advmss). Returns an errno or nothing."""
+    rt = output_route(v.t, conn.raddr, v.now, src=conn.laddr, proto=PROTO_TCP, sport=conn.lport, dport=conn.rport)
+    if rt.error or rt.kind in ("broadcast", "multicast"):
+        return rt.error or "ENETUNREACH"
+    if not conn.laddr:
+        v.t.sockets.connections.pop(conn.key, None)
+        conn.laddr = rt.src
+        v.t.sockets.connections[conn.key] = conn
+    mtu = v.t.mtu(rt, v.now)
+    conn.advmss = (rt.route.advmss if rt.route is not None else 0) or max(min(mtu, IPV4_MAX_PMTU) - 40, 256)
+    conn.pmtu = mtu
+    return ""
+
+
+def tcp_send(v: Visit, conn: Connection, segments: list[Segment]) -> None:
+    """Send segments, and ask to be woken for the first one that is not acknowledged in time."""
+    for s in segments:
+        header = Ip(conn.laddr, conn.raddr, PROTO_TCP, 0, conn.ttl)
+        skb = Skb(ip_packet(header, s.tcp, payload=s.payload))
+        skb.socket = conn
+        v.go("route_out", skb)
+    if conn.unacked and segments:
+        v.timer(Timer(v.now + conn.rto, "tcp", conn), v.steps[-1].packet)
+
+
+def _reset(v: Visit, skb: Skb, ip: Ip, header: Tcp) -> None:
+    """tcp_v4_send_reset (RFC 9293 3.10.7.1)."""
+    length = payload_len(skb.packet.payload) + ("S" in header.flags) + ("F" in header.flags)
+    rst = (
+        Tcp(header.dport, header.sport, "R", seq=header.ack, window=0)
+        if "A" in header.flags
+        else Tcp(header.dport, header.sport, "RA", ack=header.seq + length, window=0)
+    )
+    reply = Skb(ip_packet(Ip(ip.dst, ip.src, PROTO_TCP, 0), rst))
+    reply.socket = RST_SOCKET
+    v.go("route_out", reply)
+

@@ -1,0 +1,159 @@
+"""Routing decisions: where a packet that came in goes, and how one of our own leaves (net/ipv4/route.c)."""
+
+from __future__ import annotations
+
+from packetwalk.addr import ANY, LIMITED_BROADCAST, LOCALHOST, IPv4, is_loopback, is_multicast, is_zeronet
+from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK
+from packetwalk.netns.fib import NO_ROUTE, Flow, Found
+from packetwalk.netns.socket import DONT, WANT, Socket
+from packetwalk.netns.tables import Rt, Tables
+from packetwalk.netns.tcp import Connection
+from packetwalk.netns.visit import Skb
+from packetwalk.packet import Ip, Packet, Tcp, Udp
+from packetwalk.trace import Drop, Reason
+
+
+def input_route(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop:
+    """ip_route_input_slow. Martian sources and destinations come back as the drop they are."""
+    src, dst = ip.src, ip.dst
+    conf = t.conf(skb.dev)
+    if is_multicast(src) or src == LIMITED_BROADCAST:
+        return Drop(Reason.IP_INVALID_SOURCE, skb.eth)
+    if dst == LIMITED_BROADCAST or (not src and not dst):
+        return _broadcast(t, skb, ip, now, None)
+    if is_zeronet(src):
+        return Drop(Reason.IP_INVALID_SOURCE)
+    if is_zeronet(dst):
+        return Drop(Reason.IP_INVALID_DEST)
+    if (is_loopback(dst) or is_loopback(src)) and not conf.route_localnet and skb.dev != "lo":
+        return Drop(Reason.IP_LOCALNET)
+    if is_multicast(dst):
+        return Rt("error", skb.dev, error="unsupported", found=Found("unsupported", None, None, None))
+    found = t.fib.lookup(flow_of(skb.packet, ip, skb.dev, skb.mark), flow_hash(t, ip))
+    if found.error:
+        unforwarded = not conf.forwarding and found.error != "unsupported"
+        return Rt("error", skb.dev, found=found, error="EHOSTUNREACH" if unforwarded else found.error, input=True)
+    assert found.route is not None and found.hop is not None
+    kind = found.route.type
+    if kind == "broadcast":
+        return _broadcast(t, skb, ip, now, found)
+    if kind == "local":
+        verdict = validate_source(t, skb, ip, "")
+        if isinstance(verdict, Drop):
+            return verdict
+        return Rt("local", skb.dev, found=found, input=True)
+    if not conf.forwarding:
+        return Rt("error", skb.dev, found=Found("", found.route, found.hop, found.rule), error="EHOSTUNREACH", input=True)
+    if kind != "unicast":
+        return Drop(Reason.IP_INVALID_DEST, found.route)
+    return _forwarded(t, skb, ip, now, found)
+
+
+def _forwarded(t: Tables, skb: Skb, ip: Ip, now: int, found: Found) -> Rt | Drop:
+    """__mkroute_input: check the source, see whether a redirect is due, look for what was learned."""
+    hop = found.hop
+    assert hop is not None
+    verdict = validate_source(t, skb, ip, hop.dev)
+    if isinstance(verdict, Drop):
+        return verdict
+    conf = t.conf(skb.dev)
+    if hop.dev == skb.dev and verdict and conf.send_redirects:
+        skb.redirect = conf.shared_media or onlink(t, hop.dev, ip.src, hop.via)
+    learned = t.learned(found, ip.dst, now)
+    via = learned.gateway if learned is not None and learned.gateway else hop.via
+    return Rt("unicast", hop.dev, via, found=found, learned=learned, input=True)
+
+
+def onlink(t: Tables, dev: str, a: int, b: int) -> bool:
+    """inet_addr_onlink: both addresses are in one subnet of the device."""
+    return any(not x.secondary and x.covers(a) and (not b or x.covers(b)) for x in t.devices[dev].addrs)
+
+
+def _broadcast(t: Tables, skb: Skb, ip: Ip, now: int, found: Found | None) -> Rt | Drop:
+    if not is_zeronet(ip.src):
+        verdict = validate_source(t, skb, ip, "", dst=0)
+        if isinstance(verdict, Drop):
+            return verdict
+    return Rt("broadcast", skb.dev, found=found, input=True)
+
+
+def flow_of(packet: Packet, ip: Ip, dev: str, mark: int) -> Flow:
+    sport, dport = ports_of(packet)
+    return Flow(ip.dst, ip.src, dev, "", mark, ip.tos & 0x1C, ip.proto, sport, dport)
+
+
+def ports_of(packet: Packet) -> tuple[int, int]:
+    """The transport ports, zero where the packet shows none."""
+    l4 = packet.headers[1] if len(packet.headers) > 1 else None
+    return (l4.sport, l4.dport) if isinstance(l4, Udp | Tcp) else (0, 0)
+
+
+def flow_hash(t: Tables, ip: Ip) -> int:
+    """fib_multipath_hash by addresses (policy 0), keyed with the room's seed: 31 bits."""
+    return hash((int(ip.src), int(ip.dst), t.seed)) & 0x7FFFFFFF
+
+
+def validate_source(t: Tables, skb: Skb, ip: Ip, oif: str, dst: int | None = None) -> bool | Drop:
+    """fib_validate_source: a Drop for a martian, else whether the source is directly on a link (for redirects)."""
+    dev = skb.dev
+    conf = t.conf(dev)
+    if not conf.rp_filter and (dev != oif or not conf.send_redirects):
+        if conf.accept_local:
+            return False
+        if not t.fib.custom:
+            return Drop(Reason.IP_LOCAL_SOURCE, ip.src) if ip.src in t.locals else False
+    mark = skb.mark if conf.src_valid_mark else 0
+    back = Flow(ip.src, ip.dst if dst is None else dst, oif or "lo", "", mark, ip.tos & 0x1C)
+    found = t.fib.lookup(back)
+    if found.error:
+        return Drop(Reason.IP_RPFILTER, found.by or "no route back") if conf.rp_filter else False
+    route, hop = found.route, found.hop
+    assert route is not None and hop is not None
+    if route.type != "unicast" and (route.type != "local" or not conf.accept_local):
+        return Drop(Reason.IP_LOCAL_SOURCE, route)
+    if any(h.dev == dev for h in route.nexthops) or (route.type == "local" and dev == "lo"):
+        return hop.scope >= SCOPE_HOST
+    if not t.devices[dev].addrs:
+        return Drop(Reason.IP_RPFILTER, route) if conf.rp_filter else False
+    if conf.rp_filter == 1:
+        return Drop(Reason.IP_RPFILTER, route)
+    again = t.fib.lookup(back._replace(oif=dev))
+    return bool(not again.error and again.route and again.route.type == "unicast" and again.hop
+                and again.hop.scope >= SCOPE_HOST)  # fmt: skip
+
+
+def output_route(t: Tables, dst: IPv4, now: int, *, src: IPv4 = ANY, oif: str = "", mark: int = 0, tos: int = 0,
+                 proto: int = 0, sport: int = 0, dport: int = 0) -> Rt:  # fmt: skip
+    """ip_route_output_key_hash_rcu: the way for a packet this host sends, and its source address if none was given."""
+    if src and (is_multicast(src) or src == LIMITED_BROADCAST or is_zeronet(src) or not t.is_own(src)):
+        return Rt("error", oif, error="EINVAL", found=Found("EINVAL", None, None, None))
+    if not dst:
+        dst = src or LOCALHOST
+    flow = Flow(dst, src, "lo", oif, mark, tos & 0x1C, proto, sport, dport)
+    found = t.fib.lookup(flow, hash((int(src), int(dst), t.seed)) & 0x7FFFFFFF)
+    if found.error and found.error != "unsupported" and oif:
+        # "Apparently, routing tables are wrong. Assume that the destination is on link." (ip_route_output_key_hash_rcu)
+        src = src or t.select_addr(oif, 0, SCOPE_LINK)
+        return Rt("unicast", oif, ANY, src, NO_ROUTE)
+    if found.error:
+        return Rt("error", oif, error=found.error, found=found)
+    route, hop = found.route, found.hop
+    assert route is not None and hop is not None
+    if dst == LIMITED_BROADCAST:
+        return Rt("broadcast", hop.dev, ANY, src or t.select_addr(hop.dev, 0, SCOPE_LINK), found)
+    if route.type == "local":
+        return Rt("local", "lo", ANY, src or route.src or dst, found)
+    src = src or t.source_for(found)
+    if is_loopback(src) and hop.dev != "lo" and not t.conf(hop.dev).route_localnet:
+        return Rt("error", hop.dev, error="EINVAL", found=found)
+    if route.type == "broadcast":
+        return Rt("broadcast", hop.dev, ANY, src, found)
+    learned = t.learned(found, dst, now)
+    via = learned.gateway if learned is not None and learned.gateway else hop.via
+    return Rt("unicast" if not is_multicast(dst) else "multicast", hop.dev, via, src, found, learned)
+
+
+def pmtudisc_of(t: Tables, socket: Socket | Connection | None) -> str:
+    """A socket's IP_MTU_DISCOVER; without one of its own, what net.ipv4.ip_no_pmtu_disc makes of new sockets."""
+    chosen = socket.pmtudisc if socket is not None else DONT
+    return chosen or (DONT if t.sysctls["net.ipv4.ip_no_pmtu_disc"] else WANT)

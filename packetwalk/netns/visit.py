@@ -1,0 +1,107 @@
+"""One visit of a room: a packet is inside, steps are noted, and everything that follows from it happens in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from packetwalk.addr import ANY, IPv4
+from packetwalk.packet import Ethernet, Icmp, Packet
+from packetwalk.trace import Drop, Reason, Step, Timer, Unsupported
+
+if TYPE_CHECKING:
+    from packetwalk.netns.socket import Socket
+    from packetwalk.netns.tables import Rt, Tables
+    from packetwalk.netns.tcp import Connection
+
+MAX_DEPTH = 8  # XMIT_RECURSION_LIMIT: tunnels inside tunnels
+
+
+class Skb:
+    """A packet inside a room: it dies at the door. `mark` and the rest never leave; only `packet` does.
+
+    dev is where it came in, out and nexthop where it goes; eth the link header it came with; pkt_type host, broadcast,
+    multicast or otherhost; error the ICMP error to send about it; frag_max and frag_list remember how a reassembled datagram was cut (IPCB).
+    """
+
+    __slots__ = (
+        "bridged", "depth", "dev", "error", "eth", "forwarded", "frag_list", "frag_max", "ignore_df", "mark", "mtu", "nexthop", "out",
+        "packet", "pkt_type", "redirect", "rt", "socket",
+    )  # fmt: skip
+
+    def __init__(self, packet: Packet, dev: str = "", out: str = "") -> None:
+        self.packet = packet
+        self.dev = dev
+        self.out = out
+        self.eth: Ethernet | None = None
+        self.pkt_type = "host"
+        self.rt: Rt | None = None
+        self.nexthop: IPv4 = ANY
+        self.mark = 0
+        self.mtu = 0
+        self.socket: Socket | Connection | None = None
+        self.forwarded = False
+        self.redirect = False
+        self.ignore_df = False
+        self.frag_max = 0
+        self.frag_list: tuple[int, ...] = ()
+        self.bridged = ""
+        self.error: Icmp | None = None
+        self.depth = 0
+
+    def copy(self, packet: Packet | None = None) -> Skb:
+        """A clone, with another packet if one is given."""
+        clone = Skb.__new__(Skb)
+        for slot in Skb.__slots__:
+            setattr(clone, slot, getattr(self, slot))
+        if packet is not None:
+            clone.packet = packet
+        return clone
+
+
+class Visit:
+    """What stages share while a packet is in the room: the tables, the time, the steps so far.
+
+    task: a program is sending (process context): pending softirqs run between the packets it sends, see `later`.
+    """
+
+    __slots__ = ("backlog", "now", "stages", "steps", "t", "task")
+
+    def __init__(self, tables: Tables, stages: Mapping[str, Stage], now: int, *, task: bool = False) -> None:
+        self.t = tables
+        self.stages = stages
+        self.now = now
+        self.task = task
+        self.steps: list[Step] = []
+        self.backlog: deque[Skb] = deque()
+
+    def go(self, stage: str | None, skb: Skb) -> None:
+        """Run stages from here until the branch ends. A stage that forks calls this for each of its branches."""
+        stages = self.stages
+        while stage is not None:
+            stage = stages[stage](self, skb)
+
+    def finish(self) -> list[Step]:
+        """Work off what loopback and tunnel devices queued for this room (process_backlog), and hand out the steps."""
+        self.task = False
+        while self.backlog:
+            self.go("receive", self.backlog.popleft())
+        return self.steps
+
+    def step(self, stage: str, dev: str, what: object, packet: Packet) -> None:
+        self.steps.append(Step(stage, dev, what, packet))
+
+    def drop(self, skb: Skb, reason: Reason, by: object = None, *, errno: str = "", dev: str = "") -> None:
+        """End the branch: the packet is dropped, for that reason, by that entry."""
+        self.steps.append(Step("drop", dev or skb.out or skb.dev, Drop(reason, by, errno), skb.packet))
+
+    def unsupported(self, skb: Skb, kind: str, name: str) -> None:
+        """End the branch: this is not modelled, and a guess would be worse."""
+        self.steps.append(Step("unsupported", skb.out or skb.dev, Unsupported(kind, name), skb.packet))
+
+    def timer(self, timer: Timer, packet: Packet) -> None:
+        self.steps.append(Step("timer", "", timer, packet))
+
+
+Stage = Callable[[Visit, Skb], "str | None"]

@@ -1,0 +1,153 @@
+"""The network: rooms and the wires between them. Only it knows which device is plugged into which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from packetwalk.netns.device import Device, Tunnel, Veth
+from packetwalk.netns.namespace import Netns
+
+if TYPE_CHECKING:
+    import networkx
+
+End = tuple[str, str]
+"""(room, device)"""
+
+
+class Wire(NamedTuple):
+    """A veth pair or a cable. rate in bit/s (0: no limit), delay in ns, queue in packets."""
+
+    a: End
+    b: End
+    rate: int = 0
+    delay: int = 0
+    queue: int = 1000
+
+
+class Network:
+    """Rooms by name and the wires that join their devices."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.rooms: dict[str, Netns] = {}
+        self.wires: dict[End, Wire] = {}
+        self.roles: dict[str, str] = {}
+
+    def __getitem__(self, room: str) -> Netns:
+        return self.rooms[room]
+
+    def __iter__(self) -> Iterator[Netns]:
+        return iter(self.rooms.values())
+
+    def __contains__(self, room: object) -> bool:
+        return room in self.rooms
+
+    def add(self, room: Netns, role: str = "") -> Netns:
+        """Put a room in. `role` says what it stands for: pod, node, router, switch, host."""
+        if room.name in self.rooms:
+            raise ValueError(f"two rooms are called {room.name!r}")
+        self.rooms[room.name] = room
+        self.roles[room.name] = role
+        return room
+
+    def connect(self, a: End, b: End, *, rate: int = 0, delay: int = 0, queue: int = 1000) -> Wire:
+        """Join two devices by a wire. Each end learns its peer's state and MTU; ValueError if one is taken."""
+        wire = Wire(a, b, rate, delay, queue)
+        for end in (a, b):
+            if end in self.wires:
+                raise ValueError(f"{end[0]}/{end[1]} is already wired to {self.far(end)}")
+            self.wires[end] = wire
+        near, other = self._device(a), self._device(b)
+        if isinstance(near, Veth) and isinstance(other, Veth):
+            near.peer, other.peer = other, near
+        return wire
+
+    def _device(self, end: End) -> Device:
+        room, dev = end
+        if room not in self.rooms:
+            raise KeyError(f"no room {room!r}")
+        return self.rooms[room].device(dev)
+
+    def far(self, end: End) -> End | None:
+        """The other end of the wire, None where nothing is plugged in."""
+        wire = self.wires.get(end)
+        if wire is None:
+            return None
+        return wire.b if wire.a == end else wire.a
+
+    def overlay(self) -> Network:
+        """A network to learn into: rooms are copied when first entered, configuration and wires are shared."""
+        copy = Network(self.name)
+        copy.rooms = Overlay(self.rooms)
+        copy.wires, copy.roles = self.wires, self.roles
+        return copy
+
+    def visited(self) -> list[str]:
+        """In an overlay: the rooms that were entered. Otherwise all."""
+        return list(dict.keys(self.rooms))
+
+    def owner(self, addr: int) -> str | None:
+        """The first room that has the address on a device other than loopback."""
+        for name, room in self.rooms.items():
+            if any(a.local == addr for d in room.devices.values() if d.name != "lo" for a in d.addrs):
+                return name
+        return None
+
+    def graph(self) -> networkx.MultiGraph[str]:
+        """A frozen networkx view: rooms, their devices, wires and tunnels, with attributes. Never read by a walk."""
+        import networkx as nx
+
+        g: networkx.MultiGraph[str] = nx.MultiGraph(name=self.name)
+        for name, room in self.rooms.items():
+            g.add_node(name, kind="room", role=self.roles.get(name, ""))
+            for dev in room.devices.values():
+                node = f"{name}/{dev.name}"
+                g.add_node(node, kind=dev.kind, mtu=dev.mtu, mac=str(dev.mac), up=dev.up, addrs=tuple(map(str, dev.addrs)))
+                g.add_edge(name, node, kind="device")
+                if dev.master:
+                    g.add_edge(f"{name}/{dev.master}", node, kind="port")
+        for end, wire in self.wires.items():
+            if end == wire.a:
+                g.add_edge("/".join(wire.a), "/".join(wire.b), kind="wire", rate=wire.rate, delay=wire.delay)
+        for a, b, kind in self._tunnels():
+            g.add_edge(a, b, kind=kind)
+        return nx.freeze(g)
+
+    def _tunnels(self) -> Iterator[tuple[str, str, str]]:
+        """Pairs of tunnel devices of which one names the other's address (remote, FDB entry, or a route through it)."""
+        owners = {int(a.local): n for n, r in self.rooms.items() for d in r.devices.values() for a in d.addrs if d.name != "lo"}
+        seen: set[tuple[str, str]] = set()
+        for name, room in self.rooms.items():
+            for dev in room.devices.values():
+                if not isinstance(dev, Tunnel):
+                    continue
+                ends = {int(e.dst) for e in room.vxlan_fdb.all() if e.dev == dev.name} | {int(dev.remote)}
+                ends |= {int(h.via) for r in room.fib.tables[254] for h in r.nexthops if h.dev == dev.name and not dev.ether}
+                for far in sorted(owners[e] for e in ends if e in owners and owners[e] != name):
+                    twin = next((d.name for d in self.rooms[far].devices.values() if d.kind == dev.kind), None)
+                    pair = (f"{name}/{dev.name}", f"{far}/{twin}")
+                    if twin and pair not in seen:
+                        seen |= {pair, (pair[1], pair[0])}
+                        yield (*pair, dev.kind)
+
+
+class Overlay(dict[str, Netns]):
+    """Rooms that copy themselves when first looked at."""
+
+    def __init__(self, base: dict[str, Netns]) -> None:
+        super().__init__()
+        self.base = base
+
+    def __missing__(self, name: str) -> Netns:
+        room = self[name] = self.base[name].overlay()
+        return room
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.base
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.base)
+
+
+

@@ -1,0 +1,211 @@
+"""`packetwalk predict`: replay a recording's probes and say which frames a real kernel would show on which interface.
+
+The questions come from a recording's folder (`recording.json`, `snapshot.json`, `state/`); the answers have its form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from packetwalk.addr import ANY, IPv4
+from packetwalk.engine.costs import DEFAULT_COSTS
+from packetwalk.engine.sim import Simulation
+from packetwalk.engine.walk import Client
+from packetwalk.netns.namespace import Netns
+from packetwalk.network import Network
+from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Slice, Tcp, Udp, Vxlan, payload_len, quoted, size, visible
+from packetwalk.snapshot.iproute import load_neighbours, load_snapshot
+from packetwalk.snapshot.reader import Record, SnapshotError, read_json
+from packetwalk.trace import Flow, Hop, Result
+
+SECOND = 1_000_000_000
+GAP = SECOND  # between one probe and the next: the recorder settles
+LINGER = {"udp": SECOND // 2}  # a UDP client looks at its error queue once more before the capture ends
+LINGER_ELSE = SECOND // 5
+MODES = {None: "", True: "do", False: "dont", "probe": "probe"}
+
+
+def predict(folder: str | Path) -> dict[str, Any]:
+    """Every probe of a recording, in order: {"probes": [{"name", "result", "frames"}]}. SnapshotError for bad input."""
+    folder = Path(folder)
+    recording = read_json(folder / "recording.json", dict)
+    replay = Replay(folder)
+    return {"probes": [replay.probe(Record(p, folder / "recording.json", f"probe {i + 1}")) for i, p in enumerate(recording.get("probes", []))]}
+
+
+class Replay:
+    """Plays probes one after another; what one of them taught about path MTUs is there for the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.states: dict[int, Network] = {}
+        self.previous: Network | None = None
+        self.now = SECOND
+
+    def probe(self, probe: Record) -> dict[str, Any]:
+        """Run one probe: its state's tables, its `before`, its flow; returns what it predicts."""
+        state = probe.get("state", 0, int)
+        if state not in self.states:
+            self.states[state] = load_snapshot(self.folder, state=state)
+        network = self.states[state].overlay()
+        self._prepare(network, probe)
+        flow = flow_of(probe.sub("spec"), network)
+        client = Client(flow)
+        sim = Simulation(network, costs={**DEFAULT_COSTS, "app": 2_000_000}, shared_cpu=True)
+        sim.env = type(sim.env)(initial_time=self.now)
+        sim.watch(client.watch)
+        sim.program(flow.src, client.act, at=self.now)
+        timeout = int(probe.sub("spec").get("timeout", 0.6, float) * SECOND)
+        sim.run(self.now + timeout + LINGER.get(flow.kind, LINGER_ELSE))
+        start = min((h.at for h in sim.hops), default=self.now)
+        result = client.result
+        if result is not None and result.at > self.now + timeout + SECOND // 2:
+            result = None
+        self.previous = network
+        self.now = max(self.now + timeout, sim.now) + GAP
+        return {"name": probe.get("name", "", str), "result": result_dict(flow, result), "frames": list(frames(sim.hops, start))}
+
+    def _prepare(self, network: Network, probe: Record) -> None:
+        """Carry path MTUs over, and replace neighbours and FDBs by the recorded ones."""
+        for name in self.previous.visited() if self.previous is not None else ():
+            assert self.previous is not None
+            if name in network:
+                network[name].fib.exceptions.update(self.previous[name].fib.exceptions)
+                network[name].peers.update(self.previous[name].peers)
+        for name, tables in (probe.values.get("before") or {}).items():
+            if name not in network:
+                raise SnapshotError(f"{probe.path}: {probe.where}: before: there is no netns {name!r}")
+            record = Record(tables, probe.path, f"{probe.where}: before: {name}")
+            if "neigh" in record or "fdb" in record:
+                self._replace(network[name], record)
+            for entry in record.subs("route_cache"):
+                _learn_cached(network[name], entry, self.now)
+
+    def _replace(self, room: Netns, record: Record) -> None:
+        neigh = record.subs("neigh")
+        load_neighbours(room, neigh, record.subs("fdb"))
+        for key, entry in room.neighbours.entries.items():
+            room.neighbours.entries[key] = entry._replace(confirmed=self.now)
+        for at, known in room.bridge_fdb.entries.items():
+            room.bridge_fdb.entries[at] = known._replace(updated=self.now)
+
+
+def _learn_cached(room: Netns, entry: Record, now: int) -> None:
+    """A cached route: a path MTU the kernel had learned before the probe."""
+    from packetwalk.netns.route import output_route
+
+    dst = entry.need("dst", IPv4)
+    for metric in entry.subs("metrics"):
+        mtu = metric.get("mtu", 0, int)
+        rt = output_route(room, dst, now)
+        if mtu and rt.kind == "unicast":
+            room.learn_mtu(rt, dst, mtu, now)
+
+
+def flow_of(spec: Record, network: Network) -> Flow:
+    """A probe's `spec` as a flow."""
+    kind, src = spec.need("kind", str), spec.need("src", str)
+    if kind not in ("icmp", "udp", "tcp"):
+        raise SnapshotError(f"{spec.path}: {spec.where}: kind: icmp, udp or tcp was expected, not {kind!r}")
+    if src not in network:
+        raise SnapshotError(f"{spec.path}: {spec.where}: src: there is no netns {src!r}")
+    df = spec.values.get("df")
+    return Flow(
+        kind, src, spec.need("dst", IPv4), spec.get("dport", 0, int), spec.get("sport", 40000, int), spec.get("size", -1, int),
+        spec.get("ttl", 0, int), MODES[df], spec.get("id", 4660, int), spec.get("seq", 1, int), spec.get("bind", ANY, IPv4),
+    )  # fmt: skip
+
+
+# -- answers in the recording's form -------------------------------------------------------------------------------------
+
+
+def result_dict(flow: Flow, r: Result | None) -> dict[str, Any]:
+    """A result with the keys that a recording has for its outcome."""
+    if r is None:
+        return {"outcome": "timeout"}
+    if r.outcome == "reply":
+        out = {"outcome": "reply", "src": r.src, "size": r.size}
+        return {**out, "ttl": r.ttl} if flow.kind == "icmp" else out
+    if r.outcome == "connected":
+        out = {"outcome": "connected", "peer": r.peer, "mss": r.mss}
+        return {**out, "echoed": r.echoed} if flow.payload else out
+    if r.outcome == "icmp_error":
+        return {"outcome": "icmp_error", "src": r.src, "type": r.type, "code": r.code, "mtu": r.mtu or None, "ttl": r.ttl}
+    if r.outcome == "error" and flow.kind == "udp":
+        queue = {"errno": r.errno, "origin": "icmp", "type": r.type, "code": r.code, "info": r.mtu, "offender": r.offender}
+        return {"outcome": "error", "errno": r.errno, "errqueue": queue}
+    return {"outcome": r.outcome, "errno": r.errno}
+
+
+def frames(hops: list[Hop], start: int) -> Iterator[dict[str, Any]]:
+    """What a capture on every interface shows: out where a device is handed a packet, in where one appears."""
+    for hop in hops:
+        for step, at in zip(hop.steps, hop.times, strict=True):
+            direction = {"transmit": "out", "receive": "in"}.get(step.stage)
+            if direction is not None:
+                yield {
+                    "t_ns": at - start, "netns": hop.room, "dev": step.dev, "dir": direction, "len": size(step.packet),
+                    "layers": layers(step.packet),
+                }  # fmt: skip
+
+
+def layers(packet: Packet) -> list[dict[str, Any]]:
+    """The headers from outermost to innermost as a recording lists them."""
+    shown = visible(packet)
+    out = []
+    for i, header in enumerate(shown.headers):
+        layer = _LAYERS[type(header)](header)
+        if isinstance(header, Tcp):
+            layer["payload"] = payload_len(shown.payload)
+        if isinstance(header, Ip) and header.offset:
+            return [*out, layer]
+        if isinstance(header, Icmp) and i == len(shown.headers) - 1:
+            about = quoted(packet)
+            if about is not None:
+                layer["quoted"] = layers(about)
+        out.append(layer)
+    return out
+
+
+def _eth(h: Ethernet) -> dict[str, Any]:
+    return {"proto": "eth", "src": str(h.src), "dst": str(h.dst), "type": f"0x{h.type:04x}"}
+
+
+def _arp(h: Arp) -> dict[str, Any]:
+    op = {1: "request", 2: "reply"}.get(h.op, str(h.op))
+    return {"proto": "arp", "op": op, "sha": str(h.sha), "spa": str(h.spa), "tha": str(h.tha), "tpa": str(h.tpa)}
+
+
+def _ip(h: Ip) -> dict[str, Any]:
+    return {"proto": "ip", "src": str(h.src), "dst": str(h.dst), "ttl": h.ttl, "tos": h.tos, "id": h.id, "df": h.df, "mf": h.mf,
+            "offset": h.offset, "protocol": h.proto, "len": h.len}  # fmt: skip
+
+
+def _icmp(h: Icmp) -> dict[str, Any]:
+    layer: dict[str, Any] = {"proto": "icmp", "type": h.type, "code": h.code}
+    if h.type in (0, 8):
+        layer |= {"id": h.id, "seq": h.seq}
+    if h.mtu:
+        layer["mtu"] = h.mtu
+    return layer
+
+
+def _tcp(h: Tcp) -> dict[str, Any]:
+    layer = {"proto": "tcp", "sport": h.sport, "dport": h.dport, "flags": h.flags, "payload": 0}
+    return {**layer, "mss": h.mss} if h.mss else layer
+
+
+_LAYERS: dict[type[Header], Callable[[Any], dict[str, Any]]] = {
+    Ethernet: _eth,
+    Arp: _arp,
+    Ip: _ip,
+    Icmp: _icmp,
+    Udp: lambda h: {"proto": "udp", "sport": h.sport, "dport": h.dport, "payload": h.len - 8},
+    Tcp: _tcp,
+    Vxlan: lambda h: {"proto": "vxlan", "vni": h.vni},
+    Geneve: lambda h: {"proto": "geneve", "vni": h.vni},
+}
+
+__all__ = ["Replay", "Slice", "predict"]

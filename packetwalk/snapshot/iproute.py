@@ -1,0 +1,349 @@
+"""`ip -j`, `bridge -j`, sysctl.conf and the layout of a recording -> Network (see recordings/README.md for the layout)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from packetwalk.addr import ANY, EVERYTHING, ZERO_MAC, IPv4, Mac, Prefix
+from packetwalk.netns.device import (
+    SCOPES, Addr, Bridge, Device, Dummy, Geneve, Ipip, Loopback, Nic, Port, Tunnel, UnknownDevice, Veth, Vxlan,
+)  # fmt: skip
+from packetwalk.netns.fdb import FdbEntry
+from packetwalk.netns.fib import TABLES, Nexthop, PolicyRule, Route
+from packetwalk.netns.namespace import Netns
+from packetwalk.netns.neighbour import Neighbour
+from packetwalk.network import Network
+from packetwalk.snapshot.reader import Record, SnapshotError, flag, number, read_json, records
+
+KINDS: dict[str, type[Device]] = {"veth": Veth, "bridge": Bridge, "dummy": Dummy, "ipip": Ipip, "vxlan": Vxlan, "geneve": Geneve}
+NOT_EVALUATED = ("iptables-save.txt", "ipset-save.txt", "ipvsadm-save.txt")
+LONG_AGO = -(10**15)
+
+# attributes without a meaning for the datapath, and settings at the value that means "off"
+DULL_ROUTE = {"dst", "gateway", "dev", "type", "table", "protocol", "scope", "prefsrc", "metric", "flags", "nexthops", "metrics", "tos",
+              "pref", "weight", "via", "cache"}  # fmt: skip
+DULL_RULE = {"priority", "src", "srclen", "dst", "dstlen", "iif", "oif", "fwmark", "fwmask", "table", "action", "not", "tos", "protocol",
+             "ipproto", "sport", "sport_start", "sport_end", "dport", "dport_start", "dport_end", "suppress_prefixlen", "goto", "nop",
+             "proto", "iif_detached", "oif_detached"}  # fmt: skip
+ODD_PORT = {"neigh_suppress": False, "isolated": None, "locked": False, "vlan_tunnel": False, "proxy_arp": False, "proxy_arp_wifi": False}
+ODD_VXLAN = ("external", "proxy", "rsc", "l2miss", "gbp", "gpe", "group", "remote6", "local6")
+
+
+def load_snapshot(folder: str | Path, *, state: int = 0, seed: int = 0) -> Network:
+    """Read a snapshot folder: snapshot.json and state/K/NETNS/*. State K > 0 lies over state 0.
+
+    SnapshotError, in one line with file and place, for anything missing, cut off or malformed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SnapshotError(f"{folder}: no such folder; a snapshot folder has snapshot.json and state/0/")
+    index = read_json(folder / "snapshot.json", dict)
+    network = Network(folder.name)
+    for name, about in index.get("netns", {}).items():
+        record = Record(about, folder / "snapshot.json", f"netns {name}")
+        here = folder / "state" / str(state) / name
+        room = load_netns(name, here if here.is_dir() else folder / "state" / "0" / name, seed)
+        room.conntrack = record.get("conntrack", False, flag)
+        network.add(room, record.get("kind", "", str))
+    for i, wire in enumerate(index.get("wires", [])):
+        _connect(network, wire, folder / "snapshot.json", i)
+    for name, ports in index.get("listeners", {}).items():
+        if name not in network:
+            raise SnapshotError(f"{folder / 'snapshot.json'}: listeners: there is no netns {name!r}")
+        for port in ports:
+            network[name].listen(number(port))
+    return network
+
+
+def _connect(network: Network, wire: Any, path: Path, i: int) -> None:
+    try:
+        (a, adev), (b, bdev) = wire
+        network.connect((a, adev), (b, bdev))
+    except (ValueError, TypeError, KeyError) as error:
+        message = error.args[0] if error.args else error
+        raise SnapshotError(f"{path}: wires[{i}]: {message}") from None
+
+
+def load_netns(name: str, folder: Path, seed: int = 0) -> Netns:
+    """One namespace from its folder of tool output."""
+    if not folder.is_dir():
+        raise SnapshotError(f"{folder}: the tables of netns {name!r} are missing")
+    room = Netns(name, seed)
+    del room.devices["lo"]
+    room.fib.tables = {254: type(room.fib.tables[254])(), 255: type(room.fib.tables[255])()}
+    links = records(folder / "link.json")
+    for link in links:
+        _load_link(room, link)
+    _load_ports(room, links)
+    for entry in records(folder / "addr.json"):
+        _load_addrs(room, entry)
+    for entry in records(folder / "route.json"):
+        route = read_route(entry)
+        room.fib.table(route.table).add(route)
+    room.fib.set_rules([read_rule(entry) for entry in records(folder / "rule.json")])
+    _load_sysctls(room, folder / "sysctl.conf")
+    load_neighbours(room, records(folder / "neigh.json"), records(folder / "fdb.json"))
+    room.unevaluated = tuple(_describe(folder / f) for f in NOT_EVALUATED if (folder / f).exists())
+    room.changed()
+    return room
+
+
+def _describe(path: Path) -> str:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(("-A", "add", "create"))]
+    return f"{path.name} ({len(lines)} {'entries' if 'ip' in path.name[:5] and 'tables' not in path.name else 'rules'})"
+
+
+# -- ip -j -d link, addr -------------------------------------------------------------------------------------------------
+
+
+def _load_link(room: Netns, link: Record) -> None:
+    name = link.need("ifname", str)
+    flags = link.get("flags", [], list)
+    kind = link.sub("linkinfo").get("info_kind", "", str)
+    data = link.sub("linkinfo").sub("info_data")
+    device: Device
+    if "LOOPBACK" in flags:
+        device = Loopback()
+    elif kind in KINDS:
+        device = KINDS[kind]()
+    elif kind:
+        device = UnknownDevice(what=kind)
+    else:
+        device = Nic() if link.get("link_type", "", str) == "ether" else UnknownDevice(what=link.get("link_type", "?", str))
+    device.name, device.index = name, link.need("ifindex", number)
+    device.mtu = link.need("mtu", number)
+    device.mac = link.get("address", ZERO_MAC, Mac) if device.ether else ZERO_MAC
+    device.up, device.noarp = "UP" in flags, bool({"NOARP", "LOOPBACK"} & set(flags))
+    if isinstance(device, Bridge):
+        device.nf_call_iptables = data.get("nf_call_iptables", 0, number) == 1
+        device.ageing = data.get("ageing_time", 30000, number) * 10_000_000
+        device.oddity = next((k for k in ("stp_state", "vlan_filtering") if data.get(k, 0, number)), "")
+    if isinstance(device, Tunnel):
+        _load_tunnel(device, data)
+    room.devices[name] = device
+
+
+def _load_tunnel(device: Tunnel, data: Record) -> None:
+    def address(text: Any) -> IPv4:
+        return ANY if text == "any" else IPv4(text)
+
+    device.local = data.get("local", ANY, address)
+    device.remote = data.get("remote", ANY, address)
+    device.link = data.get("link", "", str)
+    tos = data.get("tos", 0, lambda t: 1 if t == "inherit" else number(t))
+    device.tos_inherit, device.tos = bool(tos & 1), tos & ~1
+    if isinstance(device, Vxlan | Geneve):
+        device.vni = data.need("id", number)
+        device.dport = data.get("port", device.dport, number)
+        device.udp_csum = data.get("udp_csum", device.udp_csum, flag)
+        device.df = data.get("df", "unset", str)
+        device.ttl_inherit = isinstance(device, Vxlan) and "ttl" not in data  # iproute2 leaves it out (real-kernel.md 23)
+    else:
+        device.df = "set" if data.get("pmtudisc", True, flag) else "unset"
+    device.ttl = data.get("ttl", 0, lambda t: 0 if t == "inherit" else number(t))
+    if isinstance(device, Vxlan):
+        device.learning = data.get("learning", True, flag)
+        ports = data.sub("port_range")
+        low, high = ports.get("low", 0, number), ports.get("high", 0, number)
+        if high:
+            device.sport_range = (low, high)
+
+
+def _load_ports(room: Netns, links: list[Record]) -> None:
+    for link in links:
+        master = link.get("master", "", str)
+        if not master:
+            continue
+        device = room.devices[link.need("ifname", str)]
+        if master not in room.devices:
+            raise SnapshotError(f"{link.path}: {link.where}: master: there is no device {master!r}")
+        if room.devices[master].kind != "bridge":
+            room.devices[device.name] = UnknownDevice(device.name, device.index, device.mtu, what=f"port of {master}")
+            continue
+        info = link.sub("linkinfo").sub("info_slave_data")
+        device.master = master
+        device.port = Port(
+            number=info.get("id", 0, number) & 0x3FF,
+            hairpin=info.get("hairpin", False, flag),
+            learning=info.get("learning", True, flag),
+            flood=info.get("flood", True, flag),
+            bcast_flood=info.get("bcast_flood", True, flag),
+            isolated=info.get("isolated", False, flag),
+            state=info.get("state", "forwarding", str),
+            oddity=next((k for k, off in ODD_PORT.items() if off is False and info.get(k, False, flag)), ""),
+        )
+
+
+def _load_addrs(room: Netns, entry: Record) -> None:
+    name = entry.need("ifname", str)
+    if name not in room.devices:
+        raise SnapshotError(f"{entry.path}: {entry.where}: there is no device {name!r} in link.json")
+    for info in entry.subs("addr_info"):
+        if info.get("family", "inet", str) != "inet":
+            continue
+        room.devices[name].addrs.append(
+            Addr(
+                info.need("local", IPv4),
+                info.need("prefixlen", number),
+                info.get("scope", 0, _scope),
+                info.get("broadcast", None, IPv4),
+                info.get("secondary", False, flag),
+                info.get("label", name, str),
+                info.get("address", None, IPv4),
+            )
+        )
+
+
+def _scope(value: Any) -> int:
+    return SCOPES[value] if value in SCOPES else number(value)
+
+
+# -- ip -j route, rule ---------------------------------------------------------------------------------------------------
+
+
+def _table(value: Any) -> int:
+    return TABLES[value] if value in TABLES else number(value)
+
+
+def _prefix(value: Any) -> Prefix:
+    return Prefix.parse(value)
+
+
+def read_route(entry: Record) -> Route:
+    """One object of `ip -j route show table all`."""
+    kind = entry.get("type", "unicast", str)
+    hops = tuple(_hop(n) for n in entry.subs("nexthops"))
+    if not hops and "dev" in entry and kind in ("unicast", "local", "broadcast", "multicast"):
+        hops = (_hop(entry),)
+    metrics = entry.subs("metrics")
+    metric = metrics[0] if metrics else None
+    locked = metric is not None and "mtu" in metric.get("lock", [], list)
+    return Route(
+        entry.need("dst", _prefix),
+        hops,
+        kind,
+        entry.get("scope", 0, _scope),
+        entry.get("prefsrc", ANY, IPv4),
+        entry.get("metric", 0, number),
+        entry.get("tos", 0, number),
+        entry.get("protocol", "boot", str),
+        entry.get("table", 254, _table),
+        metric.get("mtu", 0, number) if metric is not None else 0,
+        locked,
+        metric.get("advmss", 0, number) if metric is not None else 0,
+        next((f"{k} {entry.values[k]}" for k in entry.values if k not in DULL_ROUTE), ""),
+    )
+
+
+def _hop(entry: Record) -> Nexthop:
+    flags = entry.get("flags", [], list)
+    via = entry.get("gateway", ANY, IPv4)
+    weight = entry.get("weight", 1, number)
+    return Nexthop(entry.need("dev", str), via, weight, "onlink" in flags, "dead" in flags, "linkdown" in flags)
+
+
+def read_rule(entry: Record) -> PolicyRule:
+    """One object of `ip -j rule`."""
+    action: int | str = entry.get("action", "", str) or ("goto" if "goto" in entry else "nop" if "nop" in entry else "")
+    if not action:
+        action = entry.need("table", _table)
+    mark = entry.get("fwmark", 0, number)
+    return PolicyRule(
+        entry.need("priority", number),
+        action,
+        _selector(entry, "src"),
+        _selector(entry, "dst"),
+        entry.get("iif", "", str),
+        entry.get("oif", "", str),
+        mark,
+        entry.get("fwmask", 0xFFFFFFFF if "fwmark" in entry else 0, number),
+        entry.get("tos", 0, number),
+        "not" in entry,
+        entry.get("ipproto", 0, _proto),
+        _range(entry, "sport"),
+        _range(entry, "dport"),
+        entry.get("suppress_prefixlen", -1, number),
+        entry.get("goto", 0, number),
+        next((f"{k} {entry.values[k]}" for k in entry.values if k not in DULL_RULE), ""),
+    )
+
+
+def _selector(entry: Record, side: str) -> Prefix:
+    if entry.get(side, "all", str) == "all":
+        return EVERYTHING
+    return Prefix.of(entry.need(side, IPv4), entry.get(f"{side}len", 32, number))
+
+
+def _proto(value: Any) -> int:
+    return {"icmp": 1, "tcp": 6, "udp": 17}[value] if value in ("icmp", "tcp", "udp") else number(value)
+
+
+def _range(entry: Record, side: str) -> tuple[int, int] | None:
+    if side in entry:
+        return entry.need(side, number), entry.need(side, number)
+    if f"{side}_start" in entry:
+        return entry.need(f"{side}_start", number), entry.need(f"{side}_end", number)
+    return None
+
+
+# -- sysctl, neighbours, fdb ---------------------------------------------------------------------------------------------
+
+
+def _load_sysctls(room: Netns, path: Path) -> None:
+    if not path.exists():
+        raise SnapshotError(f"{path}: this file is missing")
+    for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith(("#", ";")):
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals:
+            raise SnapshotError(f"{path}:{n}: `key = value` was expected")
+        parts = key.split(".")
+        try:
+            if parts[:3] == ["net", "ipv4", "conf"] and len(parts) == 5:
+                room.conf_values.setdefault(parts[3].replace("/", "."), {})[parts[4]] = int(value)
+            else:
+                room.sysctls[key] = int(value)
+        except ValueError:
+            raise SnapshotError(f"{path}:{n}: {key}: a number was expected, not {value!r}") from None
+
+
+def load_neighbours(room: Netns, neigh: list[Record], fdb: list[Record]) -> None:
+    """Replace a namespace's neighbours and FDBs by what `ip -j neigh` and `bridge -j fdb` list."""
+    room.neighbours.entries.clear()
+    room.bridge_fdb.entries.clear()
+    room.vxlan_fdb.entries.clear()
+    for entry in neigh:
+        dst, dev = entry.need("dst", IPv4), entry.need("dev", str)
+        states = entry.get("state", ["NONE"], list)
+        lladdr = entry.get("lladdr", None, Mac)
+        state = states[0] if states else "NONE"
+        if state == "INCOMPLETE":  # its question is no longer on the way: the next packet asks again
+            state = "FAILED"
+        room.neighbours.put(Neighbour(dst, dev, lladdr, state, LONG_AGO, confirmed=0))
+    for entry in fdb:
+        _load_fdb_entry(room, entry)
+    for device in room.devices.values():  # a bridge knows its own and its ports' addresses whatever the list shows
+        bridge = device.name if device.kind == "bridge" else device.master
+        if bridge and (bridge, int(device.mac)) not in room.bridge_fdb.entries:
+            room.bridge_fdb.put(FdbEntry(device.mac, device.name, master=bridge, local=True))
+
+
+def _load_fdb_entry(room: Netns, entry: Record) -> None:
+    name, mac = entry.need("ifname", str), entry.need("mac", Mac)
+    device = room.devices.get(name)
+    permanent = entry.get("state", "", str) in ("permanent", "static", "noarp")
+    master = entry.get("master", "", str)
+    if device is None:
+        raise SnapshotError(f"{entry.path}: {entry.where}: there is no device {name!r}")
+    if isinstance(device, Vxlan) and not master:
+        oddity = next((f"{k} {entry.values[k]}" for k in ("nhid", "nh_id", "src_vni") if k in entry), "")
+        via, port, vni = entry.get("viaIf", "", str), entry.get("port", 0, number), entry.get("vni", -1, number)
+        dst = entry.get("dst", ANY, IPv4)
+        room.vxlan_fdb.append(FdbEntry(mac, name, dst, via, port, vni, static=permanent, oddity=oddity))
+    elif master:
+        if entry.get("vlan", 0, number) and (master, int(mac)) in room.bridge_fdb.entries:
+            return  # the same address once more for a VLAN; the plain entry decides without filtering
+        local = entry.get("state", "", str) == "permanent"
+        room.bridge_fdb.put(FdbEntry(mac, name, master=master, local=local, static=permanent, updated=0))
