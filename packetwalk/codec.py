@@ -14,10 +14,13 @@ from collections.abc import Collection
 from typing import NoReturn, TypeAlias
 
 from packetwalk.addr import IPv4, Mac
+
+# isort: off
 from packetwalk.packet import (
     ETH_ARP, ETH_IP, FRAG_NEEDED, ICMP_ERRORS, IP_LEN, PROTO_ICMP, PROTO_IPIP, PROTO_TCP, PROTO_UDP, REDIRECT,
     UNREACHABLE, Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Slice, Tcp, Udp, Vxlan,
-)  # fmt: skip  # isort: skip
+)  # fmt: skip
+# isort: on
 
 Ports: TypeAlias = Collection[int]
 VXLAN_PORTS = (4789, 8472)

@@ -15,7 +15,7 @@ from packetwalk.engine.sim import Simulation
 from packetwalk.engine.walk import Client
 from packetwalk.netns.namespace import Netns
 from packetwalk.network import Network
-from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Slice, Tcp, Udp, Vxlan, payload_len, quoted, size, visible
+from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Tcp, Udp, Vxlan, payload_len, quoted, size, visible
 from packetwalk.snapshot.iproute import load_neighbours, load_snapshot
 from packetwalk.snapshot.reader import Record, SnapshotError, read_json
 from packetwalk.trace import Flow, Hop, Result
@@ -208,4 +208,4 @@ _LAYERS: dict[type[Header], Callable[[Any], dict[str, Any]]] = {
     Geneve: lambda h: {"proto": "geneve", "vni": h.vni},
 }
 
-__all__ = ["Replay", "Slice", "predict"]
+__all__ = ["Replay", "predict"]
