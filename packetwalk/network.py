@@ -38,7 +38,7 @@ class Network:
         return self.rooms[room]
 
     def __iter__(self) -> Iterator[Netns]:
-        return iter(self.rooms.values())
+        return (self.rooms[name] for name in self.rooms)
 
     def __contains__(self, room: object) -> bool:
         return room in self.rooms

@@ -14,8 +14,10 @@ from packetwalk.engine.costs import DEFAULT_COSTS
 from packetwalk.engine.sim import Simulation
 from packetwalk.engine.walk import Client
 from packetwalk.netns.namespace import Netns
+from packetwalk.netns.route import output_route
+from packetwalk.netns.socket import DO, DONT, PROBE, WANT
 from packetwalk.network import Network
-from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Tcp, Udp, Vxlan, payload_len, quoted, size, visible
+from packetwalk.packet import PROTO_UDP, Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Tcp, Udp, Vxlan, payload_len, quoted, size, visible
 from packetwalk.snapshot.iproute import load_neighbours, load_snapshot
 from packetwalk.snapshot.reader import Record, SnapshotError, read_json
 from packetwalk.trace import Flow, Hop, Result
@@ -24,7 +26,7 @@ SECOND = 1_000_000_000
 GAP = SECOND  # between one probe and the next: the recorder settles
 LINGER = {"udp": SECOND // 2}  # a UDP client looks at its error queue once more before the capture ends
 LINGER_ELSE = SECOND // 5
-MODES = {None: "", True: "do", False: "dont", "probe": "probe"}
+MODES = {None: WANT, True: DO, False: DONT, "probe": PROBE}
 
 
 def predict(folder: str | Path) -> dict[str, Any]:
@@ -49,6 +51,9 @@ class Replay:
         state = probe.get("state", 0, int)
         if state not in self.states:
             self.states[state] = load_snapshot(self.folder, state=state)
+            for room in self.states[state]:  # the recorder's UDP sockets ask for path MTU discovery; its TCP ones do not
+                for socket in room.sockets.listeners():
+                    socket.pmtudisc = WANT if socket.proto == PROTO_UDP else ""
         network = self.states[state].overlay()
         self._prepare(network, probe)
         flow = flow_of(probe.sub("spec"), network)
@@ -94,8 +99,6 @@ class Replay:
 
 def _learn_cached(room: Netns, entry: Record, now: int) -> None:
     """A cached route: a path MTU the kernel had learned before the probe."""
-    from packetwalk.netns.route import output_route
-
     dst = entry.need("dst", IPv4)
     for metric in entry.subs("metrics"):
         mtu = metric.get("mtu", 0, int)
@@ -114,7 +117,7 @@ def flow_of(spec: Record, network: Network) -> Flow:
     df = spec.values.get("df")
     return Flow(
         kind, src, spec.need("dst", IPv4), spec.get("dport", 0, int), spec.get("sport", 40000, int), spec.get("size", -1, int),
-        spec.get("ttl", 0, int), MODES[df], spec.get("id", 4660, int), spec.get("seq", 1, int), spec.get("bind", ANY, IPv4),
+        spec.get("ttl", 0, int), "" if kind == "tcp" and df is None else MODES[df], spec.get("id", 4660, int), spec.get("seq", 1, int), spec.get("bind", ANY, IPv4),
     )  # fmt: skip
 
 

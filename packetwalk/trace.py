@@ -73,13 +73,17 @@ class Unsupported(NamedTuple):
         return f"{self.kind} {self.name}"
 
 
+SOFTIRQ, NAPI, TASK = "softirq", "napi", "task"
+"""Contexts in the order a processor serves them: arrivals, what tunnels queued (gro_cells), programs."""
+
+
 class Timer(NamedTuple):
-    """A room asks to be woken. `task` runs in process context (after pending softirqs); `pending` means work waits for it."""
+    """A room asks to be woken, in that context. `pending` means that work waits for it: a walk does, too."""
 
     at: int
     kind: str
     key: object = None
-    task: bool = False
+    context: str = SOFTIRQ
     pending: bool = True
 
 

@@ -16,31 +16,37 @@ from packetwalk.engine.costs import DEFAULT_COSTS
 from packetwalk.netns.namespace import Netns
 from packetwalk.network import End, Network, Wire
 from packetwalk.packet import Packet, size
-from packetwalk.trace import Drop, Hop, Reason, Step, Timer
+from packetwalk.trace import NAPI, SOFTIRQ, TASK, Drop, Hop, Reason, Step, Timer
 
 MAX_EVENTS = 1_000_000
 Cause = tuple[int, int] | None
 
 
 class Work(NamedTuple):
-    """A room's turn: what to do there, why, and what led to it."""
+    """A room's turn: what to do there, why, what led to it, and in which context."""
 
     room: str
     dev: str
     do: Callable[[Netns, int], list[Step]]
-    cause: Cause
-    why: str
+    cause: Cause = None
+    why: str = ""
+    context: str = SOFTIRQ
 
 
 class Cpu:
-    """Work waiting for one processor: softirqs first, in order of arrival, then programs (process context)."""
+    """Work waiting for one processor, by context: arrivals first, then what tunnels queued, then programs."""
 
-    __slots__ = ("busy", "softirq", "tasks")
+    __slots__ = ("busy", "queues")
 
     def __init__(self) -> None:
-        self.softirq: deque[Work] = deque()
-        self.tasks: deque[Work] = deque()
+        self.queues: dict[str, deque[Work]] = {SOFTIRQ: deque(), NAPI: deque(), TASK: deque()}
         self.busy = False
+
+    def next(self) -> Work | None:
+        for queue in self.queues.values():
+            if queue:
+                return queue.popleft()
+        return None
 
 
 class Simulation:
@@ -73,7 +79,7 @@ class Simulation:
     def program(self, room: str, do: Callable[[Netns, int], list[Step]], *, at: int = 0, why: str = "") -> None:
         """A program in a room acts at a time: `do` gets the room and the time, and returns its steps."""
         self._pending += 1
-        self._at(at - self.now, lambda: self._enqueue(Work(room, "", do, None, why), task=True))
+        self._at(at - self.now, lambda: self._enqueue(Work(room, "", do, None, why, TASK)))
 
     def run(self, until: int | None = None, *, max_events: int = MAX_EVENTS) -> None:
         """Run until nothing is pending, until a time, or until a bound bites (then `note` says so).
@@ -104,21 +110,19 @@ class Simulation:
         assert event.callbacks is not None
         event.callbacks.append(lambda _: do())
 
-    def _enqueue(self, work: Work, *, task: bool = False) -> None:
+    def _enqueue(self, work: Work) -> None:
         cpu = self._cpu(work.room)
-        (cpu.tasks if task else cpu.softirq).append(work)
+        cpu.queues[work.context].append(work)
         if not cpu.busy:
             self._serve(cpu)
 
     def _serve(self, cpu: Cpu) -> None:
         """Give the next piece of work its turn; when its time is over, the one after it."""
-        queue = cpu.softirq or cpu.tasks
-        if not queue:
-            cpu.busy = False
+        work = cpu.next()
+        cpu.busy = work is not None
+        if work is None:
             return
-        cpu.busy = True
-        work = queue.popleft()
-        start = self.now + (self.costs.get("app", 0) if queue is cpu.tasks else 0)
+        start = self.now + (self.costs.get("app", 0) if work.context == TASK and work.why != "resume" else 0)
         steps = work.do(self.network.rooms[work.room], start)
         end = self._play(work, steps, start)
         self._pending -= 1
@@ -138,7 +142,7 @@ class Simulation:
         for step in steps:
             at += costs.get(step.stage, 0)
             if step.stage == "timer":
-                self._set_timer(work.room, step)
+                self._set_timer(work.room, step, (index, len(times) - 1))
                 continue
             hop.steps.append(step)
             times.append(at)
@@ -165,13 +169,13 @@ class Simulation:
             at = free + bits
         room, dev = far
         self._pending += 1
-        work = Work(room, dev, lambda ns, now: ns.receive(dev, packet, now), cause, "")
+        work = Work(room, dev, lambda ns, now: ns.receive(dev, packet, now), cause)
         self._at(at + wire.delay - self.now, lambda: self._enqueue(work))
 
-    def _set_timer(self, room: str, step: Step) -> None:
+    def _set_timer(self, room: str, step: Step, cause: Cause) -> None:
         timer = step.what
         assert isinstance(timer, Timer)
-        work = Work(room, "", lambda ns, now: ns.wake(timer, now), None, timer.kind)
+        work = Work(room, "", lambda ns, now: ns.wake(timer, now), cause, timer.kind, timer.context)
         if timer.pending:
             self._pending += 1
         self._at(timer.at - self.now, lambda: self._due(work, timer))
@@ -179,7 +183,7 @@ class Simulation:
     def _due(self, work: Work, timer: Timer) -> None:
         if not timer.pending:
             self._pending += 1  # from now on it is work like any other
-        self._enqueue(work, task=timer.task)
+        self._enqueue(work)
 
 
 def _refused(steps: list[Step], transmit: Step) -> bool:

@@ -17,7 +17,7 @@ from packetwalk.packet import (
 )  # fmt: skip
 from packetwalk.packet import Geneve as GeneveHeader
 from packetwalk.packet import Vxlan as VxlanHeader
-from packetwalk.trace import Reason
+from packetwalk.trace import NAPI, Reason, Timer
 
 
 def encap(v: Visit, skb: Skb) -> str | None:
@@ -179,6 +179,9 @@ def decap(v: Visit, skb: Skb) -> str | None:
         v.drop(skb, Reason.IP_TUNNEL_ECN, f"outer tos {outer.tos}")
         return None
     v.step("decap", device.name, None, decapsulated)
-    v.backlog.append(Skb(decapsulated, device.name))
+    cell = v.t.cells.get(device.name, ())
+    v.t.cells[device.name] = (*cell, decapsulated)
+    if not cell:  # gro_cells_receive: the device's NAPI is scheduled, behind what arrived on real devices
+        v.timer(Timer(v.now, "napi", device.name, context=NAPI), decapsulated)
     return None
 

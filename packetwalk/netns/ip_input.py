@@ -12,8 +12,13 @@ from packetwalk.trace import Drop, Reason
 
 
 def receive(v: Visit, skb: Skb) -> str | None:
-    """__netif_receive_skb: a frame appears on a device. A bridge port hands it to its bridge."""
+    """netif_receive_skb: a frame appears on a device, and the taps see it."""
     v.step("receive", skb.dev, None, skb.packet)
+    return "link_in"
+
+
+def link_in(v: Visit, skb: Skb) -> str | None:
+    """__netif_receive_skb_core: a bridge port hands the frame to its bridge; else the link header comes off."""
     device = v.t.devices[skb.dev]
     eth = skb.packet.headers[0]
     if not isinstance(eth, Ethernet):  # an ipip device has no link layer

@@ -13,7 +13,7 @@ from packetwalk.netns.visit import MAX_DEPTH, Skb, Visit
 from packetwalk.packet import (
     ETH_IP, FRAG_NEEDED, PROTO_TCP, PROTO_UDP, UNREACHABLE, Ethernet, Icmp, Ip, Packet, size,
 )  # fmt: skip
-from packetwalk.trace import Reason, Timer
+from packetwalk.trace import TASK, Reason, Timer
 
 
 def route_out(v: Visit, skb: Skb) -> str | None:
@@ -102,7 +102,7 @@ def send_each(v: Visit, stage: str, pieces: list[Skb]) -> str | None:
         before = len(v.steps)
         v.go(stage, pieces[0])
         if not refused(v, before, pieces[0]):
-            v.timer(Timer(v.now, "resume", (stage, pieces[1:]), task=True), pieces[1].packet)
+            v.timer(Timer(v.now, "resume", (stage, pieces[1:]), context=TASK), pieces[1].packet)
         return None
     for piece in pieces:
         v.go(stage, piece)

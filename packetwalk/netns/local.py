@@ -10,8 +10,9 @@ from packetwalk.packet import (
     PORT_UNREACH, PROTO_ICMP, PROTO_IPIP, PROTO_TCP, PROTO_UDP, PROTO_UNREACH, UNREACHABLE, Icmp, Ip, Packet, Tcp, Udp,
     ip_packet, payload_len,
 )  # fmt: skip
-from packetwalk.trace import Reason, Timer
+from packetwalk.trace import TASK, Reason, Timer
 
+NO_PACKET = Packet(())  # a timer is about no packet in particular
 RST_SOCKET = Socket(PROTO_TCP, 0, pmtudisc="do")  # tcp_sk: RST and TIME-WAIT answers carry DF and id 0
 
 
@@ -47,7 +48,7 @@ def udp(v: Visit, skb: Skb, ip: Ip, header: Udp) -> str | None:
         return _refuse(v, skb, Reason.NO_SOCKET, PORT_UNREACH)
     v.step("deliver", skb.dev, Delivery("datagram", socket), skb.packet)
     if socket.app == "echo":
-        v.timer(Timer(v.now, "app", Readable(socket, skb.packet), task=True), skb.packet)
+        v.timer(Timer(v.now, "app", Readable(socket, skb.packet), context=TASK), skb.packet)
     return None
 
 
@@ -94,7 +95,7 @@ def _segment(v: Visit, skb: Skb, conn: Connection, header: Tcp) -> None:
     connected = before == "SYN_SENT" and conn.state == "ESTABLISHED"
     echoed = client and conn.send_size and conn.received >= conn.send_size > 0 and conn.state == "ESTABLISHED"
     if (client and (connected or echoed)) or (not client and conn.fin_received and not fin_before):
-        v.timer(Timer(v.now, "app", conn, task=True), skb.packet)
+        v.timer(Timer(v.now, "app", conn, context=TASK), skb.packet)
 
 
 def tcp_app(v: Visit, conn: Connection) -> None:
@@ -106,8 +107,13 @@ def tcp_app(v: Visit, conn: Connection) -> None:
 
 
 def tcp_timeout(v: Visit, conn: Connection) -> None:
-    """The retransmission timer (tcp_retransmit_timer)."""
-    if conn.unacked and conn.state != "CLOSED":
+    """The retransmission timer (tcp_retransmit_timer); a segment that still waits here for ARP is not sent again."""
+    if not conn.unacked or conn.state == "CLOSED" or v.now < conn.deadline:
+        return
+    waiting = (skb for entry in v.t.neighbours.entries.values() for skb in entry.waiting)
+    if any(isinstance(skb, Skb) and skb.socket is conn for skb in waiting):  # skb_still_in_host_queue
+        _arm(v, conn)
+    else:
         tcp_send(v, conn, conn.on_timeout())
 
 
@@ -141,7 +147,13 @@ def tcp_send(v: Visit, conn: Connection, segments: list[Segment]) -> None:
         skb.socket = conn
         v.go("route_out", skb)
     if conn.unacked and segments:
-        v.timer(Timer(v.now + conn.rto, "tcp", conn), v.steps[-1].packet)
+        _arm(v, conn)
+
+
+def _arm(v: Visit, conn: Connection) -> None:
+    """tcp_reset_xmit_timer: a later deadline replaces an earlier one."""
+    conn.deadline = v.now + conn.rto
+    v.timer(Timer(conn.deadline, "tcp", conn), NO_PACKET)
 
 
 def _reset(v: Visit, skb: Skb, ip: Ip, header: Tcp) -> None:

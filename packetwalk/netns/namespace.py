@@ -26,7 +26,7 @@ from packetwalk.netns.tables import Tables
 from packetwalk.netns.tcp import Connection
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import FRAG_TIME_EXCEEDED, PROTO_TCP, PROTO_UDP, TIME_EXCEEDED, Icmp, Ip, Packet
-from packetwalk.trace import Drop, Reason, Step, Timer
+from packetwalk.trace import TASK, Drop, Reason, Step, Timer
 
 D = TypeVar("D", bound=Device)
 
@@ -89,10 +89,12 @@ class Netns(Tables):
 
     def wake(self, timer: Timer, now: int) -> list[Step]:
         """A timer this room asked for is due."""
-        v = Visit(self, STAGES, now, task=timer.task)
+        v = Visit(self, STAGES, now, task=timer.context == TASK)
         key: Any = timer.key
         if timer.kind == "arp":
             arp.on_timer(v, *key)
+        elif timer.kind == "napi":
+            v.batch([Skb(packet, key) for packet in self.cells.pop(key, ())])
         elif timer.kind == "frag":
             self._frag_expired(v, key)
         elif timer.kind == "tcp":
@@ -101,7 +103,7 @@ class Netns(Tables):
             stage, pieces = key
             v.go(stage, pieces[0])
             if len(pieces) > 1:
-                v.timer(Timer(now, "resume", (stage, pieces[1:]), task=True), pieces[1].packet)
+                v.timer(Timer(now, "resume", (stage, pieces[1:]), context=TASK), pieces[1].packet)
         elif isinstance(key, Readable):
             udp_echo(v, key)
         elif isinstance(key, Connection):

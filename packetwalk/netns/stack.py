@@ -18,7 +18,8 @@ END = None
 FOLLOWS: Mapping[str, frozenset[str | None]] = MappingProxyType(
     {
         # in by a device; a bridge port belongs to its bridge
-        "receive": frozenset({"bridge", "arp", "prerouting", END}),
+        "receive": frozenset({"link_in"}),
+        "link_in": frozenset({"bridge", "arp", "prerouting", END}),
         "bridge": frozenset({END}),
         "arp": frozenset({END}),
         # layer 3, towards this host or through it
@@ -48,6 +49,7 @@ FOLLOWS: Mapping[str, frozenset[str | None]] = MappingProxyType(
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
         "receive": ip_input.receive,
+        "link_in": ip_input.link_in,
         "bridge": bridge.bridge,
         "arp": arp.arp,
         "prerouting": ip_input.prerouting,

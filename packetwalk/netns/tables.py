@@ -14,6 +14,7 @@ from packetwalk.netns.fdb import BridgeFdb, VxlanFdb
 from packetwalk.netns.fib import Fib, Found, Learned, Route
 from packetwalk.netns.neighbour import Neighbours
 from packetwalk.netns.socket import Sockets
+from packetwalk.packet import Packet
 
 SECOND = 1_000_000_000
 MTU_EXPIRES = 600 * SECOND  # net.ipv4.route.mtu_expires
@@ -77,6 +78,7 @@ class Tables:
         self.sockets = Sockets()
         self.conntrack = False
         self.reassembly: dict[object, object] = {}
+        self.cells: dict[str, tuple[Packet, ...]] = {}  # decapsulated, not yet received, by tunnel device
         self.peers: dict[int, Peer] = {}
         self.ident = 0
         self.unevaluated: tuple[str, ...] = ()
@@ -99,6 +101,7 @@ class Tables:
         copy.sockets = self.sockets.overlay()
         copy.reassembly = dict(self.reassembly)
         copy.peers = dict(self.peers)
+        copy.cells = dict(self.cells)
 
     # -- devices and sysctls ---------------------------------------------------------------------------------------
 

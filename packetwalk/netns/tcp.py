@@ -66,6 +66,7 @@ class Connection:
     rto: int = INITIAL_RTO
     error: str = ""
     established_at: int = -1
+    deadline: int = 0
 
     @property
     def key(self) -> tuple[int, int, int, int]:

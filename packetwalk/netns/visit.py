@@ -82,6 +82,13 @@ class Visit:
         while stage is not None:
             stage = stages[stage](self, skb)
 
+    def batch(self, skbs: list[Skb]) -> None:
+        """netif_receive_skb_list: several frames at once; the taps see all of them before the first goes on."""
+        for skb in skbs:
+            self.stages["receive"](self, skb)
+        for skb in skbs:
+            self.go("link_in", skb)
+
     def finish(self) -> list[Step]:
         """Work off what loopback and tunnel devices queued for this room (process_backlog), and hand out the steps."""
         self.task = False

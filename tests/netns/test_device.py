@@ -1,0 +1,2 @@
+from tests.netns.rooms import host
+def test_x(): assert host("a").name == "a"
