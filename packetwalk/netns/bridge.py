@@ -116,7 +116,7 @@ def _send(v: Visit, skb: Skb, port: Device) -> None:
     if skb.bridged and isinstance(ip, Ip) and _filters(v, skb.bridged):
         mtu = min(port.mtu, skb.frag_max or port.mtu)
         if ip.len > mtu:  # br_nf_dev_queue_xmit
-            if ip.df or skb.frag_max > port.mtu:
+            if (ip.df and not skb.ignore_df) or skb.frag_max > port.mtu:
                 v.drop(skb, Reason.PKT_TOO_BIG, f"df and mtu {mtu} of {port.name}")
                 return
             eth = skb.packet.headers[0]
@@ -140,7 +140,7 @@ def _netfilter_in(v: Visit, skb: Skb, device: Bridge) -> bool:
     if not defrag(v, inner, "conntrack"):
         return False
     skb.packet = Packet((eth, *inner.packet.headers), inner.packet.payload)
-    skb.frag_max, skb.frag_list = inner.frag_max, inner.frag_list
+    skb.frag_max, skb.frag_list, skb.ignore_df = inner.frag_max, inner.frag_list, inner.ignore_df
     return True
 
 

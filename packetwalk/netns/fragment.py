@@ -80,6 +80,7 @@ def defrag(v: Visit, skb: Skb, user: str) -> bool:
     skb.packet = whole
     skb.frag_max = max(size(p) for p in ordered)
     skb.frag_list = tuple(size(p) - IP_LEN for p in ordered)
+    skb.ignore_df = user == "conntrack"  # nf_ct_ipv4_gather_frags: it may be cut again as it came
     v.step("defrag", skb.dev, queue, whole)
     return True
 
