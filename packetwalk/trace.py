@@ -73,8 +73,8 @@ class Unsupported(NamedTuple):
         return f"{self.kind} {self.name}"
 
 
-SOFTIRQ, NAPI, TASK = "softirq", "napi", "task"
-"""Contexts in the order a processor serves them: arrivals, what tunnels queued (gro_cells), programs."""
+TIMER, SOFTIRQ, NAPI, TASK = "timer", "softirq", "napi", "task"
+"""Contexts in the order a processor serves them: due timers, arrivals, what tunnels queued (gro_cells), programs."""
 
 
 class Timer(NamedTuple):
@@ -83,7 +83,7 @@ class Timer(NamedTuple):
     at: int
     kind: str
     key: object = None
-    context: str = SOFTIRQ
+    context: str = TIMER
     pending: bool = True
 
 

@@ -16,9 +16,11 @@ from packetwalk.engine.costs import DEFAULT_COSTS
 from packetwalk.netns.namespace import Netns
 from packetwalk.network import End, Network, Wire
 from packetwalk.packet import Packet, size
-from packetwalk.trace import NAPI, SOFTIRQ, TASK, Drop, Hop, Reason, Step, Timer
+from packetwalk.trace import NAPI, SOFTIRQ, TASK, TIMER, Drop, Hop, Reason, Step, Timer
 
 MAX_EVENTS = 1_000_000
+WHEEL_SLOT = 32_000_000  # eight jiffies at HZ=250: the second level of the timer wheel, where timers of a second live
+WHEEL_FROM = 256_000_000
 Cause = tuple[int, int] | None
 
 
@@ -34,12 +36,12 @@ class Work(NamedTuple):
 
 
 class Cpu:
-    """Work waiting for one processor, by context: arrivals first, then what tunnels queued, then programs."""
+    """Work waiting for one processor, by context: timers, arrivals, what tunnels queued, programs."""
 
     __slots__ = ("busy", "queues")
 
     def __init__(self) -> None:
-        self.queues: dict[str, deque[Work]] = {SOFTIRQ: deque(), NAPI: deque(), TASK: deque()}
+        self.queues: dict[str, deque[Work]] = {TIMER: deque(), SOFTIRQ: deque(), NAPI: deque(), TASK: deque()}
         self.busy = False
 
     def next(self) -> Work | None:
@@ -52,8 +54,8 @@ class Cpu:
 class Simulation:
     """A run of a network. Times are nanoseconds since the start.
 
-    costs: ns per stage. shared_cpu: all rooms share one processor, as namespaces on one machine pinned to a core do; otherwise
-    each room has its own. The network given is learned into: hand in an overlay to keep the original as it is.
+    costs: ns per stage. shared_cpu: all rooms share one processor and its timer wheel, as namespaces of one kernel pinned to a
+    core do; otherwise each room has its own and timers are exact. The network given is learned into: hand in an overlay to keep the original as it is.
     """
 
     def __init__(self, network: Network, *, costs: Mapping[str, int] = DEFAULT_COSTS, shared_cpu: bool = False) -> None:
@@ -65,6 +67,7 @@ class Simulation:
         self._shared = Cpu() if shared_cpu else None
         self._cpus: dict[str, Cpu] = {}
         self._free: dict[End, int] = {}  # when the transmitter of a wire's end is free again
+        self._wheel: dict[int, list[Callable[[], None]]] = {}
         self._pending = 0
         self._watchers: list[Callable[[Hop], None]] = []
 
@@ -122,7 +125,7 @@ class Simulation:
         cpu.busy = work is not None
         if work is None:
             return
-        start = self.now + (self.costs.get("app", 0) if work.context == TASK and work.why != "resume" else 0)
+        start = self.now + (self.costs.get("app", 0) if work.context == TASK and work.why not in ("resume", "arm") else 0)
         steps = work.do(self.network.rooms[work.room], start)
         end = self._play(work, steps, start)
         self._pending -= 1
@@ -142,7 +145,7 @@ class Simulation:
         for step in steps:
             at += costs.get(step.stage, 0)
             if step.stage == "timer":
-                self._set_timer(work.room, step, (index, len(times) - 1))
+                self._set_timer(work.room, step, (index, len(times) - 1), work.context)
                 continue
             hop.steps.append(step)
             times.append(at)
@@ -172,13 +175,33 @@ class Simulation:
         work = Work(room, dev, lambda ns, now: ns.receive(dev, packet, now), cause)
         self._at(at + wire.delay - self.now, lambda: self._enqueue(work))
 
-    def _set_timer(self, room: str, step: Step, cause: Cause) -> None:
+    def _set_timer(self, room: str, step: Step, cause: Cause, context: str) -> None:
         timer = step.what
         assert isinstance(timer, Timer)
         work = Work(room, "", lambda ns, now: ns.wake(timer, now), cause, timer.kind, timer.context)
         if timer.pending:
             self._pending += 1
-        self._at(timer.at - self.now, lambda: self._due(work, timer))
+        due = lambda: self._due(work, timer)  # noqa: E731
+        if self._shared is None or timer.at - self.now < WHEEL_FROM:
+            self._at(timer.at - self.now, due)
+        elif timer.kind == "tcp" and context == TASK:  # a program's own softirqs come first, then its timer is set
+            self._shared.queues[TASK].appendleft(Work(room, "", lambda ns, now: self._turn_wheel(timer.at, due), None, "arm", TASK))
+            self._pending += 1
+        else:
+            self._turn_wheel(timer.at, due)
+
+    def _turn_wheel(self, at: int, due: Callable[[], None]) -> list[Step]:
+        """Put a timer into its slot (calc_index): all of a slot fire together, the last one added first."""
+        slot = (at + WHEEL_SLOT) // WHEEL_SLOT * WHEEL_SLOT
+        if slot not in self._wheel:
+            self._wheel[slot] = []
+            self._at(slot - self.now, lambda: self._expire(slot))
+        self._wheel[slot].append(due)
+        return []
+
+    def _expire(self, slot: int) -> None:
+        for due in reversed(self._wheel.pop(slot)):
+            due()
 
     def _due(self, work: Work, timer: Timer) -> None:
         if not timer.pending:

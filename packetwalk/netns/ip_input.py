@@ -29,7 +29,7 @@ def link_in(v: Visit, skb: Skb) -> str | None:
         skb.pkt_type = packet_type(eth, int(device.mac))
     if device.master:
         return "bridge"
-    skb.bridged = ""
+    skb.bridged, skb.frag_max = "", 0  # ip_rcv_core clears IPCB: a bridge's reassembly is forgotten
     skb.packet = skb.packet._replace(headers=skb.packet.headers[1:])
     if eth.type == ETH_IP:
         return "prerouting"

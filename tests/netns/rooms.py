@@ -20,8 +20,27 @@ from packetwalk.netns.namespace import Netns
 from packetwalk.netns.socket import Socket
 from packetwalk.network import Network
 from packetwalk.packet import (
-    ARP_REPLY, ARP_REQUEST, ECHO, ECHO_REPLY, ETH_ARP, ETH_IP, ICMP_LEN, IP_LEN, PROTO_ICMP, PROTO_TCP, PROTO_UDP, TCP_LEN,
-    UDP_LEN, Arp, Ethernet, Icmp, Ip, Packet, Tcp, Udp, quoted,
+    ARP_REPLY,
+    ARP_REQUEST,
+    ECHO,
+    ECHO_REPLY,
+    ETH_ARP,
+    ETH_IP,
+    ICMP_LEN,
+    IP_LEN,
+    PROTO_ICMP,
+    PROTO_TCP,
+    PROTO_UDP,
+    TCP_LEN,
+    UDP_LEN,
+    Arp,
+    Ethernet,
+    Icmp,
+    Ip,
+    Packet,
+    Tcp,
+    Udp,
+    quoted,
 )  # fmt: skip
 from packetwalk.trace import Drop, Reason, Step, Timer, Unsupported
 
@@ -33,7 +52,7 @@ STRANGER = Mac("02:00:00:00:00:99")
 ENDS = frozenset({"transmit", "deliver", "hold", "drop", "unsupported", "consume"})
 
 
-# -- rooms ---------------------------------------------------------------------------------------------------------------
+# -- rooms ----------------------------------------------------------------------------------------------------------
 
 
 def host(name: str, addr: str = "10.0.0.1/24", mac: Mac = M1, *, dev: str = "eth0", gateway: str = "") -> Netns:
@@ -86,12 +105,22 @@ def veth_pair(a: Netns, b: Netns, dev: str = "eth0", *, macs: tuple[Mac, Mac] = 
     return network
 
 
-def vxlan(room: Netns, name: str = "vx0", *, vni: int = 42, local: str = "10.0.0.1", remote: str = "", mac: Mac = M4, **more: Any) -> Vxlan:
+def vxlan(
+    room: Netns,
+    name: str = "vx0",
+    *,
+    vni: int = 42,
+    local: str = "10.0.0.1",
+    remote: str = "",
+    mac: Mac = M4,
+    **more: Any,
+) -> Vxlan:
     """Add a vxlan device to a room."""
-    return room.link_add(name, Vxlan(mac=mac, vni=vni, local=IPv4(local), remote=IPv4(remote) if remote else ANY, mtu=1450, **more))
+    far = IPv4(remote) if remote else ANY
+    return room.link_add(name, Vxlan(mac=mac, vni=vni, local=IPv4(local), remote=far, mtu=1450, **more))
 
 
-# -- packets -------------------------------------------------------------------------------------------------------------
+# -- packets ----------------------------------------------------------------------------------------------------------
 
 
 def echo(src: str, dst: str, *, size: int = 56, ttl: int = 64, ident: int = 7, seq: int = 1, **ip: Any) -> Packet:
@@ -113,7 +142,9 @@ def udp(src: str, dst: str, *, sport: int = 40000, dport: int = 53, size: int = 
     return Packet((header, Udp(sport, dport, UDP_LEN + size)), size)
 
 
-def tcp(src: str, dst: str, *, sport: int = 40000, dport: int = 80, flags: str = "S", ttl: int = 64, **ip: Any) -> Packet:
+def tcp(
+    src: str, dst: str, *, sport: int = 40000, dport: int = 80, flags: str = "S", ttl: int = 64, **ip: Any
+) -> Packet:
     header = Ip(IPv4(src), IPv4(dst), PROTO_TCP, IP_LEN + TCP_LEN, ttl, **ip)
     return Packet((header, Tcp(sport, dport, flags)), 0)
 
@@ -138,7 +169,7 @@ def pinger(room: Netns, ident: int = 7) -> Socket:
     return room.sockets.bind(Socket(PROTO_ICMP, ident))
 
 
-# -- reading steps -------------------------------------------------------------------------------------------------------
+# -- reading steps ----------------------------------------------------------------------------------------------------------
 
 
 def stages(steps: Iterable[Step]) -> list[str]:

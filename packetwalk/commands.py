@@ -1,0 +1,403 @@
+"""A network as the shell lines that would build it, and a room's tables as `ip` and `bridge` print them.
+
+The lines want root and iproute2 (5.0 or newer) and use nothing of the host but what their first lines say. What the kernel
+makes by itself is left out: table local, routes of `proto kernel`, a bridge's own addresses, whatever was only learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from shlex import quote
+
+from packetwalk.addr import ANY, ZERO_MAC, Prefix
+from packetwalk.netns.device import SCOPE_GLOBAL, Addr, Bridge, Device, Dummy, Geneve, Ipip, Port, Tunnel, Veth, Vxlan
+from packetwalk.netns.fdb import FdbEntry
+from packetwalk.netns.fib import SCOPE_NAMES, PolicyRule, Route
+from packetwalk.netns.namespace import Netns
+from packetwalk.network import Network, Wire
+
+LO = "lo"
+LOOPBACK = Prefix.parse("127.0.0.0/8")
+DEFAULT_RULES = (PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253))
+OPTIONAL_SYSCTLS = ("net.bridge.", "net.netfilter.", "net.ipv4.vs.")  # there only while their module is loaded
+RESTORE = {"ipset-save.txt": "ipset restore", "iptables-save.txt": "iptables-restore", "ipvsadm-save.txt": "ipvsadm-restore"}
+PORT_STATES = {"listening": 1, "learning": 2, "blocking": 4}  # `disabled` and `forwarding` follow from the link's own state
+
+
+def commands(network: Network, room: str | None = None) -> list[str]:
+    """The shell lines that build the network, or one of its rooms with the wires that end there. Run them in order.
+
+    A line that begins with `#` says what no command can build. KeyError, in one line, for a room that is not there.
+    """
+    if room is not None and room not in network:
+        raise KeyError(f"there is no room {room!r}")
+    rooms = [network[name] for name in network.rooms if room in (None, name)]
+    lines = [*_host(rooms), *(f"ip netns add {quote(r.name)}" for r in rooms)]
+    for end, wire in network.wires.items():
+        if end == wire.a and room in (None, wire.a[0], wire.b[0]):
+            lines += _wire(network, wire)
+    for r in rooms:
+        wired = {dev for name, dev in network.wires if name == r.name}
+        lines += [*_links(r, wired), *_bridging(r), *_sysctls(r), *_addresses(r), *_up(r)]
+    for end, wire in network.wires.items():
+        if end == wire.a and room in (None, wire.a[0], wire.b[0]):
+            lines += _shaping(wire)
+    for r in rooms:
+        lines += [*_rules(r), *_routes(r), *_neighbours(r), *_fdb(r), *_rest(r)]
+    return lines
+
+
+def _host(rooms: Iterable[Netns]) -> Iterator[str]:
+    if any(isinstance(d, Ipip) for r in rooms for d in r.devices.values()):
+        yield "modprobe ipip"
+        yield "sysctl -qw net.core.fb_tunnels_only_for_init_net=1"  # or every new namespace would have a tunl0 already
+
+
+# -- links ---------------------------------------------------------------------------------------------------------------
+
+
+def _ip(room: Netns, rest: str) -> str:
+    return f"ip -n {quote(room.name)} {rest}"
+
+
+def _identity(device: Device) -> str:
+    """What `ip link add` says of any device. The number is given because it decides which address or port comes first."""
+    mac = f" address {device.mac}" if device.ether else ""
+    return f"index {device.index} mtu {device.mtu}{mac}"
+
+
+def _wire(network: Network, wire: Wire) -> Iterator[str]:
+    (a, adev), (b, bdev) = wire.a, wire.b
+    near, far = network[a].device(adev), network[b].device(bdev)
+    yield (
+        f"ip link add {quote(adev)} netns {quote(a)} {_identity(near)} type veth "
+        f"peer name {quote(bdev)} netns {quote(b)} {_identity(far)}"
+    )
+
+
+def _shaping(wire: Wire) -> Iterator[str]:
+    if wire.rate or wire.delay:
+        words = [f"delay {wire.delay}ns"] if wire.delay else []
+        words += [f"rate {wire.rate}bit"] if wire.rate else []
+        for room, dev in (wire.a, wire.b):
+            yield f"tc -n {quote(room)} qdisc add dev {quote(dev)} root netem limit {wire.queue} {' '.join(words)}"
+
+
+def _links(room: Netns, wired: set[str]) -> Iterator[str]:
+    """The devices that are no end of a wire; a tunnel comes after the device it is bound to."""
+    devices = sorted(room.devices.values(), key=lambda d: (isinstance(d, Tunnel), d.index))
+    for device in devices:
+        if device.name == LO or device.name in wired:
+            continue
+        kind = _kind(device)
+        if kind is None:
+            what = getattr(device, "what", device.kind)
+            yield f"# {room.name}: {device.name} cannot be built here: {what}{'' if device.kind else ' is not modelled'}"
+            continue
+        if isinstance(device, Veth):
+            yield f"# {room.name}: the other end of {device.name} is in no room of this network; a dummy stands in for it"
+        yield _ip(room, f"link add {quote(device.name)} {_identity(device)} type {kind}")
+
+
+def _kind(device: Device) -> str | None:
+    """The words after `type`, or None for what `ip link add` cannot make (a real card, an unknown kind)."""
+    if isinstance(device, Bridge):
+        oddity = f" {device.oddity} 1" if device.oddity else ""
+        call = int(device.nf_call_iptables)
+        return f"bridge ageing_time {device.ageing // 10_000_000} nf_call_iptables {call}{oddity}"
+    if isinstance(device, Dummy | Veth):
+        return "dummy"
+    return f"{device.kind} {' '.join(_tunnel(device))}" if isinstance(device, Tunnel) else None
+
+
+def _tunnel(device: Tunnel) -> Iterator[str]:
+    if isinstance(device, Vxlan | Geneve):
+        yield f"id {device.vni}"
+    if isinstance(device, Ipip):
+        yield f"local {device.local if device.local else 'any'} remote {device.remote if device.remote else 'any'}"
+    else:
+        yield from (f"{side} {at}" for side, at in (("local", device.local), ("remote", device.remote)) if at)
+    if device.link:
+        yield f"dev {quote(device.link)}"
+    if isinstance(device, Vxlan | Geneve):
+        yield f"dstport {device.dport}"
+        yield "udpcsum" if device.udp_csum else "noudpcsum"
+        yield f"df {device.df}"
+    if isinstance(device, Vxlan):
+        yield "learning" if device.learning else "nolearning"
+        if device.sport_range != Vxlan().sport_range:
+            yield "srcport {} {}".format(*device.sport_range)
+    if device.ttl or device.ttl_inherit:
+        yield f"ttl {'inherit' if device.ttl_inherit else device.ttl}"
+    if device.tos or device.tos_inherit:
+        yield f"tos {'inherit' if device.tos_inherit else hex(device.tos)}"
+    if isinstance(device, Ipip):
+        yield "pmtudisc" if device.df == "set" else "nopmtudisc"
+
+
+def _bridging(room: Netns) -> Iterator[str]:
+    """Ports join in the order of their numbers, which is the order of flooding; then MTUs, which joining may have changed."""
+    ports = sorted((d for d in room.devices.values() if d.master), key=lambda d: (d.master, d.port.number))
+    for device in ports:
+        yield _ip(room, f"link set {quote(device.name)} master {quote(device.master)}")
+        flags = " ".join(_port(device.port))
+        if flags:
+            yield f"bridge -n {quote(room.name)} link set dev {quote(device.name)} {flags}"
+    for device in room.devices.values():
+        if isinstance(device, Bridge) and any(d.master == device.name for d in ports):
+            yield _ip(room, f"link set {quote(device.name)} mtu {device.mtu}")
+    for device in room.devices.values():
+        if isinstance(device, Tunnel) and getattr(room.devices.get(device.link), "kind", "") == "bridge":
+            yield _ip(room, f"link set {quote(device.name)} mtu {device.mtu}")
+
+
+def _port(port: Port) -> Iterator[str]:
+    usual = Port()
+    for flag in ("hairpin", "learning", "flood", "bcast_flood", "isolated"):
+        value = getattr(port, flag)
+        if value != getattr(usual, flag):
+            yield f"{flag} {'on' if value else 'off'}"
+    if port.state in PORT_STATES:
+        yield f"state {PORT_STATES[port.state]}"
+    if port.oddity:
+        yield f"{port.oddity} on"
+
+
+def _up(room: Netns) -> Iterator[str]:
+    for device in sorted(room.devices.values(), key=lambda d: d.index):
+        words = ["mtu", str(device.mtu)] if device.name == LO and device.mtu != type(device)().mtu else []
+        if device.noarp != type(device)().noarp:
+            words += ["arp", "off" if device.noarp else "on"]
+        if device.up:
+            words.append("up")
+        if words and (_kind(device) or device.kind in ("nic", "loopback")):
+            yield _ip(room, f"link set {quote(device.name)} {' '.join(words)}")
+
+
+# -- sysctls, addresses --------------------------------------------------------------------------------------------------
+
+
+def _sysctls(room: Netns) -> Iterator[str]:
+    """First what sets other values along with its own: ip_forward all devices, `all` and `default` what they lead."""
+    known = room.conf_values
+    plain = {k: v for k, v in room.sysctls.items() if not k.startswith(OPTIONAL_SYSCTLS)}
+    yield from _sysctl(room, sorted(plain.items(), key=lambda kv: kv[0] != "net.ipv4.ip_forward"))
+    optional = [kv for kv in room.sysctls.items() if kv[0].startswith(OPTIONAL_SYSCTLS)]
+    yield from _sysctl(room, optional, "-eqw")
+    default = known.get("default", {})
+    for group in ("all", "default", *room.devices):
+        values = known.get(group, {})
+        if group not in ("all", "default"):
+            values = {k: v for k, v in values.items() if k == "forwarding" or default.get(k) != v}
+        first = sorted(values.items(), key=lambda kv: kv[0] != "forwarding")
+        yield from _sysctl(room, [(f"net.ipv4.conf.{group.replace('.', '/')}.{key}", value) for key, value in first])
+
+
+def _sysctl(room: Netns, pairs: list[tuple[str, int]], how: str = "-qw") -> Iterator[str]:
+    if pairs:
+        yield f"ip netns exec {quote(room.name)} sysctl {how} {' '.join(quote(f'{k}={v}') for k, v in pairs)}"
+
+
+def _addresses(room: Netns) -> Iterator[str]:
+    connected = {(r.dst, r.dev): r for r in room.fib.tables.get(254, ()) if r.proto == "kernel"}
+    for device in room.devices.values():
+        for addr in device.addrs:
+            if device.name == LO and str(addr) == "127.0.0.1/8":
+                continue
+            net = Prefix.of(addr.peer or addr.local, addr.length)
+            route = connected.get((net, device.name))
+            words = [*_address(addr), f"dev {quote(device.name)}"]
+            if route is None and addr.length < 32 and not addr.secondary and addr.local not in LOOPBACK and device.up:
+                words.append("noprefixroute")
+            if route is not None and route.metric:
+                words.append(f"metric {route.metric}")
+            yield _ip(room, f"addr add {' '.join(words)}")
+
+
+def _address(addr: Addr) -> Iterator[str]:
+    """The words of an address that `ip addr add` takes and `ip addr` prints alike."""
+    if addr.peer is not None and addr.peer != addr.local:
+        yield f"{addr.local} peer {addr.peer}/{addr.length}"
+    else:
+        yield str(addr)
+    if addr.broadcast is not None:
+        yield f"brd {addr.broadcast}"
+    yield f"scope {SCOPE_NAMES.get(addr.scope, addr.scope)}"
+
+
+# -- rules, routes, neighbours, fdb --------------------------------------------------------------------------------------
+
+
+def _rules(room: Netns) -> Iterator[str]:
+    for usual in DEFAULT_RULES:
+        if usual not in room.fib.rules:
+            yield _ip(room, f"rule del pref {usual.priority}")
+    for rule in room.fib.rules:
+        if rule not in DEFAULT_RULES:
+            yield _ip(room, f"rule add pref {rule.priority} {str(rule).partition(': ')[2]}")
+        if rule.oddity:
+            yield f"# {room.name}: the rule above also has {rule.oddity}, which is not modelled"
+
+
+def _routes(room: Netns) -> Iterator[str]:
+    """A gateway must be on a link already, so plain routes come first; `append` where an equal prefix is there."""
+    for number in sorted(room.fib.tables):
+        routes = list(room.fib.tables[number])
+        rank: dict[object, int] = {}
+        for route in routes:
+            key = (route.dst, route.tos, route.metric)
+            rank[key] = max(rank.get(key, 0), int(any(h.via for h in route.nexthops)))
+        seen = {(r.dst, r.tos, r.metric) for r in routes if r.proto == "kernel"}
+        for route in sorted(routes, key=lambda r: rank[r.dst, r.tos, r.metric]):
+            if route.proto == "kernel":
+                continue
+            key = (route.dst, route.tos, route.metric)
+            yield _ip(room, f"route {'append' if key in seen else 'add'} {_route(route)}")
+            seen.add(key)
+            if route.oddity:
+                yield f"# {room.name}: the route above also has {route.oddity}, which is not modelled"
+
+
+def _route(route: Route) -> str:
+    """What `ip route` prints is what it takes, but for flags only the kernel sets, and a scope it guesses otherwise."""
+    hops = tuple(h._replace(dead=False, linkdown=False) for h in route.nexthops)
+    text = str(route._replace(nexthops=hops))
+    bare = len(hops) == 1 and not hops[0].via
+    return f"{text} scope global" if bare and route.type == "unicast" and route.scope == SCOPE_GLOBAL else text
+
+
+def _neighbours(room: Netns) -> Iterator[str]:
+    for n in room.neighbours.all():
+        if n.state in ("PERMANENT", "NOARP"):
+            lladdr = f" lladdr {n.lladdr}" if n.lladdr is not None else ""
+            yield _ip(room, f"neigh replace {n.dst}{lladdr} dev {quote(n.dev)} nud {n.state.lower()}")
+    for dev, dst in sorted(room.neighbours.proxies):
+        yield _ip(room, f"neigh replace proxy {type(ANY)(dst)} dev {quote(dev)}")
+
+
+def _fdb(room: Netns) -> Iterator[str]:
+    own = {int(d.mac) for d in room.devices.values()}
+    for entry in room.bridge_fdb.entries.values():
+        if entry.static and not (entry.local and int(entry.mac) in own):
+            state = "permanent" if entry.local else "static"
+            yield f"bridge -n {quote(room.name)} fdb replace {entry.mac} dev {quote(entry.dev)} master {state}"
+    for entry in room.vxlan_fdb.all():
+        device = room.devices.get(entry.dev)
+        made_by_link = entry.mac == ZERO_MAC and isinstance(device, Tunnel) and entry.dst == device.remote
+        if entry.static and not made_by_link:
+            via = f" via {quote(entry.via)}" if entry.via else ""
+            port = f" port {entry.port}" if entry.port else ""
+            vni = f" vni {entry.vni}" if entry.vni >= 0 else ""
+            words = f"{entry.mac} dev {quote(entry.dev)} dst {entry.dst}{port}{vni}{via} self permanent"
+            yield f"bridge -n {quote(room.name)} fdb append {words}"
+
+
+def _rest(room: Netns) -> Iterator[str]:
+    """Rule files that stand beside the tables, and the programs that answer in packetwalk."""
+    found = {name: what for what in room.unevaluated if (name := what.split(" ", 1)[0]) in RESTORE}
+    for name, tool in RESTORE.items():
+        if name in found:
+            yield f"ip netns exec {quote(room.name)} {tool} < {quote(f'state/0/{room.name}/{name}')}"
+    for socket in room.sockets.listeners():
+        yield f"# {room.name}: {socket}"
+
+
+# -- what ip and bridge print --------------------------------------------------------------------------------------------
+
+
+def show(network: Network, room: str, table: str) -> str:
+    """A room's table as iproute2 prints it: `table` is a key of SHOWN. KeyError for a room or a table that is not there."""
+    if room not in network:
+        raise KeyError(f"there is no room {room!r}")
+    return "\n".join(SHOWN[table](network, room))
+
+
+def _show_routes(network: Network, room: str) -> Iterator[str]:
+    yield from map(str, network[room].fib.routes())
+
+
+def _show_rules(network: Network, room: str) -> Iterator[str]:
+    yield from (str(rule).replace(": ", ":\t", 1) for rule in network[room].fib.rules)
+
+
+def _show_neighbours(network: Network, room: str) -> Iterator[str]:
+    yield from map(str, network[room].neighbours.all())
+
+
+def _show_fdb(network: Network, room: str) -> Iterator[str]:
+    entries: list[FdbEntry] = [*network[room].bridge_fdb.entries.values(), *network[room].vxlan_fdb.all()]
+    index = {d.name: d.index for d in network[room].devices.values()}
+    yield from map(str, sorted(entries, key=lambda e: index.get(e.dev, 0)))
+
+
+def _show_links(network: Network, room: str) -> Iterator[str]:
+    for device in sorted(network[room].devices.values(), key=lambda d: d.index):
+        yield from _link(network, room, device, " mode DEFAULT")
+
+
+def _show_addrs(network: Network, room: str) -> Iterator[str]:
+    for device in sorted(network[room].devices.values(), key=lambda d: d.index):
+        yield from _link(network, room, device, "")
+        for addr in device.addrs:
+            secondary = " secondary" if addr.secondary else ""
+            yield f"    inet {' '.join(_address(addr))}{secondary} {addr.label or device.name}"
+            yield "       valid_lft forever preferred_lft forever"
+
+
+def _link(network: Network, room: str, device: Device, mode: str) -> Iterator[str]:
+    """The two lines of print_linkinfo (iproute2, ip/ipaddress.c), with the queueing discipline a virtual device has."""
+    far = network.far((room, device.name))
+    peer = network[far[0]].device(far[1]) if far is not None else None
+    here = far is not None and far[0] == room
+    name = device.name
+    if peer is not None:
+        name += f"@{peer.name}" if here else f"@if{peer.index}"
+    elif isinstance(device, Ipip):
+        name += f"@{device.link or 'NONE'}"
+    carrier = device.up and _carrier(network[room], device)
+    state = "DOWN" if not carrier else "UP" if device.kind in ("veth", "bridge", "nic") else "UNKNOWN"
+    master = f" master {device.master}" if device.master else ""
+    qdisc = "noqueue" if device.up or device.kind == "veth" else "noop"
+    yield (
+        f"{device.index}: {name}: <{','.join(_flags(device, carrier))}> mtu {device.mtu} qdisc {qdisc}{master} "
+        f"state {state}{mode} group default qlen 1000"
+    )
+    netns = f" link-netns {far[0]}" if far is not None and not here else ""
+    if isinstance(device, Ipip):
+        yield f"    link/ipip {device.local} {'peer' if device.remote else 'brd'} {device.remote}"
+    elif device.kind == "loopback":
+        yield f"    link/loopback {ZERO_MAC} brd {ZERO_MAC}"
+    else:
+        yield f"    link/ether {device.mac} brd ff:ff:ff:ff:ff:ff{netns}"
+
+
+def _carrier(room: Netns, device: Device) -> bool:
+    """A bridge has a carrier while one of its ports runs; everything else says so itself."""
+    return any(p.running for p in room.ports(device.name)) if isinstance(device, Bridge) else device.running
+
+
+def _flags(device: Device, carrier: bool) -> Iterator[str]:
+    if device.up and not carrier:
+        yield "NO-CARRIER"
+    if device.kind == "loopback":
+        yield "LOOPBACK"
+    elif isinstance(device, Ipip):
+        yield from ("POINTOPOINT", "NOARP") if device.remote else ("NOARP",)
+    else:
+        yield "BROADCAST"
+        yield from () if device.kind == "dummy" else ("MULTICAST",)
+        yield from ("NOARP",) if device.noarp else ()
+    if device.up:
+        yield "UP"
+        yield from ("LOWER_UP",) if carrier else ()
+
+
+SHOWN = {
+    "addrs": _show_addrs,
+    "fdb": _show_fdb,
+    "links": _show_links,
+    "neigh": _show_neighbours,
+    "routes": _show_routes,
+    "rules": _show_rules,
+}
+"""What `show` can print: {word: printer}."""
