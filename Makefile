@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: walk test lint bench clean help
 
 walk: $(VENV)/.run  ## show one packet's whole path (installs into .venv the first time)
-	@$(BIN)/packetwalk walk n1-a n2-a --full
+	@$(BIN)/packetwalk walk a b --full
 
 test: lint  ## ruff, mypy, then every test
 	@$(BIN)/python -m pytest -q

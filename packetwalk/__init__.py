@@ -1,0 +1,79 @@
+"""packetwalk shows, hop by hop, what Linux does with a packet on its way through network namespaces.
+
+    import packetwalk as pw
+
+    net = pw.load_snapshot(pw.SAMPLE)
+    trace = pw.walk(net, pw.Flow("icmp", "a", pw.address_of(net, "b")))
+    print(trace)
+
+A name is imported when it is first used, so importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packetwalk.addr import IPv4, Mac, Prefix
+    from packetwalk.engine.costs import load_costs
+    from packetwalk.engine.walk import address_of, walk
+    from packetwalk.netns.device import Bridge, Veth, Vxlan
+    from packetwalk.netns.namespace import Netns
+    from packetwalk.network import Network
+    from packetwalk.packet import Packet
+    from packetwalk.snapshot import SnapshotError, load_snapshot
+    from packetwalk.trace import Flow, Hop, Reason, Result, Step, Trace
+
+SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
+"""The snapshot that comes with the package: Calico with IP-in-IP on two nodes."""
+
+_HOME = {
+    "addr": ("IPv4", "Mac", "Prefix"),
+    "engine.costs": ("load_costs",),
+    "engine.walk": ("address_of", "walk"),
+    "netns.device": ("Bridge", "Veth", "Vxlan"),
+    "netns.namespace": ("Netns",),
+    "network": ("Network",),
+    "packet": ("Packet",),
+    "snapshot": ("SnapshotError", "load_snapshot"),
+    "trace": ("Flow", "Hop", "Reason", "Result", "Step", "Trace"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "SAMPLE",
+    "Bridge",
+    "Flow",
+    "Hop",
+    "IPv4",
+    "Mac",
+    "Netns",
+    "Network",
+    "Packet",
+    "Prefix",
+    "Reason",
+    "Result",
+    "SnapshotError",
+    "Step",
+    "Trace",
+    "Veth",
+    "Vxlan",
+    "address_of",
+    "load_costs",
+    "load_snapshot",
+    "walk",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -52,14 +52,16 @@ class Mac(int):
 
 
 class Prefix(NamedTuple):
-    """A network: `Prefix.parse("10.244.0.0/16")`. The address keeps no host bits; `/0` prints `default`'s form 0.0.0.0/0."""
+    """A network: `Prefix.parse("10.244.0.0/16")`. The address keeps no host bits; `/0` prints `default`'s form
+    0.0.0.0/0."""
 
     addr: IPv4
     length: int
 
     @classmethod
     def parse(cls, text: str) -> Prefix:
-        """Read `a.b.c.d/n`, a bare address (a /32) or `default` (0.0.0.0/0). Host bits are an error, as for `ip route`."""
+        """Read `a.b.c.d/n`, a bare address (a /32) or `default` (0.0.0.0/0). Host bits are an error, as for `ip
+        route`."""
         if text in ("default", "all"):
             return cls(ANY, 0)
         address, slash, bits = text.partition("/")
@@ -86,10 +88,12 @@ class Prefix(NamedTuple):
 
 
 def is_multicast(addr: int) -> bool:
+    """In 224.0.0.0/4."""
     return addr >> 28 == 0xE
 
 
 def is_loopback(addr: int) -> bool:
+    """In 127.0.0.0/8."""
     return addr >> 24 == 127
 
 

@@ -1,7 +1,7 @@
 """A network as the shell lines that would build it, and a room's tables as `ip` and `bridge` print them.
 
-The lines want root and iproute2 (5.0 or newer) and use nothing of the host but what their first lines say. What the kernel
-makes by itself is left out: table local, routes of `proto kernel`, a bridge's own addresses, whatever was only learned.
+The lines want root and iproute2 (5.0 or newer). What the kernel makes by itself is left out: table local, routes of
+`proto kernel`, a bridge's own addresses, whatever was only learned.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ LO = "lo"
 LOOPBACK = Prefix.parse("127.0.0.0/8")
 DEFAULT_RULES = (PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253))
 OPTIONAL_SYSCTLS = ("net.bridge.", "net.netfilter.", "net.ipv4.vs.")  # there only while their module is loaded
-RESTORE = {"ipset-save.txt": "ipset restore", "iptables-save.txt": "iptables-restore", "ipvsadm-save.txt": "ipvsadm-restore"}
-PORT_STATES = {"listening": 1, "learning": 2, "blocking": 4}  # `disabled` and `forwarding` follow from the link's own state
+RESTORE = {
+    "ipset-save.txt": "ipset restore",
+    "iptables-save.txt": "iptables-restore",
+    "ipvsadm-save.txt": "ipvsadm-restore",
+}
+PORT_STATES = {"listening": 1, "learning": 2, "blocking": 4}  # `disabled` and `forwarding` follow from the link
 
 
 def commands(network: Network, room: str | None = None) -> list[str]:
@@ -53,7 +57,7 @@ def _host(rooms: Iterable[Netns]) -> Iterator[str]:
         yield "sysctl -qw net.core.fb_tunnels_only_for_init_net=1"  # or every new namespace would have a tunl0 already
 
 
-# -- links ---------------------------------------------------------------------------------------------------------------
+# -- links ------------------------------------------------------------------------------------------------------------
 
 
 def _ip(room: Netns, rest: str) -> str:
@@ -61,7 +65,7 @@ def _ip(room: Netns, rest: str) -> str:
 
 
 def _identity(device: Device) -> str:
-    """What `ip link add` says of any device. The number is given because it decides which address or port comes first."""
+    """What `ip link add` says of any device. The number is given: it decides which device's address comes first."""
     mac = f" address {device.mac}" if device.ether else ""
     return f"index {device.index} mtu {device.mtu}{mac}"
 
@@ -91,11 +95,11 @@ def _links(room: Netns, wired: set[str]) -> Iterator[str]:
             continue
         kind = _kind(device)
         if kind is None:
-            what = getattr(device, "what", device.kind)
-            yield f"# {room.name}: {device.name} cannot be built here: {what}{'' if device.kind else ' is not modelled'}"
+            what = getattr(device, "what", f"a real {device.kind}")
+            yield f"# {room.name}: {device.name} is not built: {what}"
             continue
         if isinstance(device, Veth):
-            yield f"# {room.name}: the other end of {device.name} is in no room of this network; a dummy stands in for it"
+            yield f"# {room.name}: the other end of {device.name} is in no room; a dummy stands in for it"
         yield _ip(room, f"link add {quote(device.name)} {_identity(device)} type {kind}")
 
 
@@ -136,7 +140,7 @@ def _tunnel(device: Tunnel) -> Iterator[str]:
 
 
 def _bridging(room: Netns) -> Iterator[str]:
-    """Ports join in the order of their numbers, which is the order of flooding; then MTUs, which joining may have changed."""
+    """Ports join in the order of their numbers, the order of flooding; MTUs come last: joining may change them."""
     ports = sorted((d for d in room.devices.values() if d.master), key=lambda d: (d.master, d.port.number))
     for device in ports:
         yield _ip(room, f"link set {quote(device.name)} master {quote(device.master)}")
@@ -174,7 +178,7 @@ def _up(room: Netns) -> Iterator[str]:
             yield _ip(room, f"link set {quote(device.name)} {' '.join(words)}")
 
 
-# -- sysctls, addresses --------------------------------------------------------------------------------------------------
+# -- sysctls, addresses -----------------------------------------------------------------------------------------------
 
 
 def _sysctls(room: Netns) -> Iterator[str]:
@@ -185,12 +189,17 @@ def _sysctls(room: Netns) -> Iterator[str]:
     optional = [kv for kv in room.sysctls.items() if kv[0].startswith(OPTIONAL_SYSCTLS)]
     yield from _sysctl(room, optional, "-eqw")
     default = known.get("default", {})
-    for group in ("all", "default", *room.devices):
-        values = known.get(group, {})
-        if group not in ("all", "default"):
-            values = {k: v for k, v in values.items() if k == "forwarding" or default.get(k) != v}
-        first = sorted(values.items(), key=lambda kv: kv[0] != "forwarding")
-        yield from _sysctl(room, [(f"net.ipv4.conf.{group.replace('.', '/')}.{key}", value) for key, value in first])
+    for group in ("all", "default"):
+        first = sorted(known.get(group, {}).items(), key=lambda kv: kv[0] != "forwarding")
+        yield from _sysctl(room, [(f"net.ipv4.conf.{group}.{key}", value) for key, value in first])
+    own = [
+        (f"net.ipv4.conf.{dev.replace('.', '/')}.{key}", value)
+        for dev in room.devices
+        for key, value in known.get(dev, {}).items()
+        if key == "forwarding"
+        or default.get(key) != value  # forwarding never follows `default` (devinet_sysctl_forward)
+    ]
+    yield from _sysctl(room, own)
 
 
 def _sysctl(room: Netns, pairs: list[tuple[str, int]], how: str = "-qw") -> Iterator[str]:
@@ -225,7 +234,7 @@ def _address(addr: Addr) -> Iterator[str]:
     yield f"scope {SCOPE_NAMES.get(addr.scope, addr.scope)}"
 
 
-# -- rules, routes, neighbours, fdb --------------------------------------------------------------------------------------
+# -- rules, routes, neighbours, fdb -----------------------------------------------------------------------------------
 
 
 def _rules(room: Netns) -> Iterator[str]:
@@ -302,11 +311,11 @@ def _rest(room: Netns) -> Iterator[str]:
         yield f"# {room.name}: {socket}"
 
 
-# -- what ip and bridge print --------------------------------------------------------------------------------------------
+# -- what ip and bridge print -----------------------------------------------------------------------------------------
 
 
 def show(network: Network, room: str, table: str) -> str:
-    """A room's table as iproute2 prints it: `table` is a key of SHOWN. KeyError for a room or a table that is not there."""
+    """A room's table as iproute2 prints it: `table` is a key of SHOWN. KeyError for a room or a table it has not."""
     if room not in network:
         raise KeyError(f"there is no room {room!r}")
     return "\n".join(SHOWN[table](network, room))

@@ -103,7 +103,9 @@ class Network:
             g.add_node(name, kind="room", role=self.roles.get(name, ""))
             for dev in room.devices.values():
                 node = f"{name}/{dev.name}"
-                g.add_node(node, kind=dev.kind, mtu=dev.mtu, mac=str(dev.mac), up=dev.up, addrs=tuple(map(str, dev.addrs)))
+                g.add_node(
+                    node, kind=dev.kind, mtu=dev.mtu, mac=str(dev.mac), up=dev.up, addrs=tuple(map(str, dev.addrs))
+                )
                 g.add_edge(name, node, kind="device")
                 if dev.master:
                     g.add_edge(f"{name}/{dev.master}", node, kind="port")
@@ -112,18 +114,27 @@ class Network:
                 g.add_edge("/".join(wire.a), "/".join(wire.b), kind="wire", rate=wire.rate, delay=wire.delay)
         for a, b, kind in self._tunnels():
             g.add_edge(a, b, kind=kind)
-        return nx.freeze(g)
+        frozen: networkx.MultiGraph[str] = nx.freeze(g)
+        return frozen
 
     def _tunnels(self) -> Iterator[tuple[str, str, str]]:
         """Pairs of tunnel devices of which one names the other's address (remote, FDB entry, or a route through it)."""
-        owners = {int(a.local): n for n, r in self.rooms.items() for d in r.devices.values() for a in d.addrs if d.name != "lo"}
+        owners = {
+            int(a.local): n
+            for n, r in self.rooms.items()
+            for d in r.devices.values()
+            for a in d.addrs
+            if d.name != "lo"
+        }
         seen: set[tuple[str, str]] = set()
         for name, room in self.rooms.items():
             for dev in room.devices.values():
                 if not isinstance(dev, Tunnel):
                     continue
                 ends = {int(e.dst) for e in room.vxlan_fdb.all() if e.dev == dev.name} | {int(dev.remote)}
-                ends |= {int(h.via) for r in room.fib.tables[254] for h in r.nexthops if h.dev == dev.name and not dev.ether}
+                ends |= {
+                    int(h.via) for r in room.fib.tables[254] for h in r.nexthops if h.dev == dev.name and not dev.ether
+                }
                 for far in sorted(owners[e] for e in ends if e in owners and owners[e] != name):
                     twin = next((d.name for d in self.rooms[far].devices.values() if d.kind == dev.kind), None)
                     pair = (f"{name}/{dev.name}", f"{far}/{twin}")
@@ -148,6 +159,3 @@ class Overlay(dict[str, Netns]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.base)
-
-
-

@@ -25,12 +25,16 @@ ICMP_ERRORS = frozenset((UNREACHABLE, 4, REDIRECT, TIME_EXCEEDED, PARAMETER_PROB
 
 
 class Ethernet(NamedTuple):
+    """The header of a frame: who it is from, who it is for, and the ethertype of what follows."""
+
     src: Mac
     dst: Mac
     type: int = ETH_IP
 
 
 class Arp(NamedTuple):
+    """RFC 826 for IPv4 over Ethernet: operation, then hardware and protocol address of sender and target."""
+
     op: int
     sha: Mac
     spa: IPv4
@@ -100,10 +104,14 @@ class Tcp(NamedTuple):
 
 
 class Vxlan(NamedTuple):
+    """RFC 7348: the 24-bit network identifier."""
+
     vni: int
 
 
 class Geneve(NamedTuple):
+    """RFC 8926 without options: the 24-bit network identifier."""
+
     vni: int
 
 
@@ -111,7 +119,8 @@ Header: TypeAlias = Ethernet | Arp | Ip | Icmp | Udp | Tcp | Vxlan | Geneve
 
 
 class Slice(NamedTuple):
-    """Bytes `start` to `stop` of another packet: a fragment's share of its datagram, or the packet an ICMP error quotes."""
+    """Bytes `start` to `stop` of another packet: a fragment's share of its datagram, or the packet an ICMP error
+    quotes."""
 
     of: Packet
     start: int
@@ -129,12 +138,14 @@ class Packet(NamedTuple):
 
 
 def payload_len(payload: int | bytes | Slice) -> int:
+    """Bytes of a payload, whichever form it has."""
     if isinstance(payload, int):
         return payload
     return payload.stop - payload.start if isinstance(payload, Slice) else len(payload)
 
 
 def header_len(h: Header) -> int:
+    """Bytes of a header with its options."""
     return h.header_len if isinstance(h, Tcp) else _HEADER_LEN[type(h)]
 
 

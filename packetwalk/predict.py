@@ -17,7 +17,23 @@ from packetwalk.netns.namespace import Netns
 from packetwalk.netns.route import output_route
 from packetwalk.netns.socket import DO, DONT, PROBE, WANT
 from packetwalk.network import Network
-from packetwalk.packet import PROTO_UDP, Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Tcp, Udp, Vxlan, payload_len, quoted, size, visible
+from packetwalk.packet import (
+    PROTO_UDP,
+    Arp,
+    Ethernet,
+    Geneve,
+    Header,
+    Icmp,
+    Ip,
+    Packet,
+    Tcp,
+    Udp,
+    Vxlan,
+    payload_len,
+    quoted,
+    size,
+    visible,
+)
 from packetwalk.snapshot.iproute import load_neighbours, load_snapshot
 from packetwalk.snapshot.reader import Record, SnapshotError, read_json
 from packetwalk.trace import Flow, Hop, Result
@@ -34,7 +50,12 @@ def predict(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     recording = read_json(folder / "recording.json", dict)
     replay = Replay(folder)
-    return {"probes": [replay.probe(Record(p, folder / "recording.json", f"probe {i + 1}")) for i, p in enumerate(recording.get("probes", []))]}
+    return {
+        "probes": [
+            replay.probe(Record(p, folder / "recording.json", f"probe {i + 1}"))
+            for i, p in enumerate(recording.get("probes", []))
+        ]
+    }
 
 
 class Replay:
@@ -51,7 +72,9 @@ class Replay:
         state = probe.get("state", 0, int)
         if state not in self.states:
             self.states[state] = load_snapshot(self.folder, state=state)
-            for room in self.states[state]:  # the recorder's UDP sockets ask for path MTU discovery; its TCP ones do not
+            for room in self.states[
+                state
+            ]:  # the recorder's UDP sockets ask for path MTU discovery; its TCP ones do not
                 for socket in room.sockets.listeners():
                     socket.pmtudisc = WANT if socket.proto == PROTO_UDP else ""
         network = self.states[state].overlay()
@@ -70,7 +93,11 @@ class Replay:
             result = None
         self.previous = network
         self.now = max(self.now + timeout, sim.now) + GAP
-        return {"name": probe.get("name", "", str), "result": result_dict(flow, result), "frames": list(frames(sim.hops, start))}
+        return {
+            "name": probe.get("name", "", str),
+            "result": result_dict(flow, result),
+            "frames": list(frames(sim.hops, start)),
+        }
 
     def _prepare(self, network: Network, probe: Record) -> None:
         """Carry path MTUs over, and replace neighbours and FDBs by the recorded ones."""
@@ -116,12 +143,22 @@ def flow_of(spec: Record, network: Network) -> Flow:
         raise SnapshotError(f"{spec.path}: {spec.where}: src: there is no netns {src!r}")
     df = spec.values.get("df")
     return Flow(
-        kind, src, spec.need("dst", IPv4), spec.get("dport", 0, int), spec.get("sport", 40000, int), spec.get("size", -1, int),
-        spec.get("ttl", 0, int), "" if kind == "tcp" and df is None else MODES[df], spec.get("id", 4660, int), spec.get("seq", 1, int), spec.get("bind", ANY, IPv4),
-    )  # fmt: skip
+        kind,
+        src,
+        spec.need("dst", IPv4),
+        spec.get("dport", 0, int),
+        spec.get("sport", 40000, int),
+        spec.get("size", -1, int),
+        spec.get("ttl", 0, int),
+        "" if kind == "tcp" and df is None else MODES[df],
+        spec.get("id", 4660, int),
+        spec.get("seq", 1, int),
+        spec.get("bind", ANY, IPv4),
+    )
 
 
-# -- answers in the recording's form -------------------------------------------------------------------------------------
+# -- answers in the recording's form
+# -------------------------------------------------------------------------------------
 
 
 def result_dict(flow: Flow, r: Result | None) -> dict[str, Any]:
@@ -135,9 +172,23 @@ def result_dict(flow: Flow, r: Result | None) -> dict[str, Any]:
         out = {"outcome": "connected", "peer": r.peer, "mss": r.mss}
         return {**out, "echoed": r.echoed} if flow.payload else out
     if r.outcome == "icmp_error":
-        return {"outcome": "icmp_error", "src": r.src, "type": r.type, "code": r.code, "mtu": r.mtu or None, "ttl": r.ttl}
+        return {
+            "outcome": "icmp_error",
+            "src": r.src,
+            "type": r.type,
+            "code": r.code,
+            "mtu": r.mtu or None,
+            "ttl": r.ttl,
+        }
     if r.outcome == "error" and flow.kind == "udp":
-        queue = {"errno": r.errno, "origin": "icmp", "type": r.type, "code": r.code, "info": r.mtu, "offender": r.offender}
+        queue = {
+            "errno": r.errno,
+            "origin": "icmp",
+            "type": r.type,
+            "code": r.code,
+            "info": r.mtu,
+            "offender": r.offender,
+        }
         return {"outcome": "error", "errno": r.errno, "errqueue": queue}
     return {"outcome": r.outcome, "errno": r.errno}
 
@@ -157,7 +208,7 @@ def frames(hops: list[Hop], start: int) -> Iterator[dict[str, Any]]:
 def layers(packet: Packet) -> list[dict[str, Any]]:
     """The headers from outermost to innermost as a recording lists them."""
     shown = visible(packet)
-    out = []
+    out: list[dict[str, Any]] = []
     for i, header in enumerate(shown.headers):
         layer = _LAYERS[type(header)](header)
         if isinstance(header, Tcp):
@@ -182,8 +233,19 @@ def _arp(h: Arp) -> dict[str, Any]:
 
 
 def _ip(h: Ip) -> dict[str, Any]:
-    return {"proto": "ip", "src": str(h.src), "dst": str(h.dst), "ttl": h.ttl, "tos": h.tos, "id": h.id, "df": h.df, "mf": h.mf,
-            "offset": h.offset, "protocol": h.proto, "len": h.len}  # fmt: skip
+    return {
+        "proto": "ip",
+        "src": str(h.src),
+        "dst": str(h.dst),
+        "ttl": h.ttl,
+        "tos": h.tos,
+        "id": h.id,
+        "df": h.df,
+        "mf": h.mf,
+        "offset": h.offset,
+        "protocol": h.proto,
+        "len": h.len,
+    }
 
 
 def _icmp(h: Icmp) -> dict[str, Any]:

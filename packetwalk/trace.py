@@ -1,6 +1,7 @@
 """The trace: what happened to a packet, step by step, with the evidence.
 
-`Trace > Hop > Step`. A hop is one visit of one room (network namespace); a step is one thing that happened there. The core
+`Trace > Hop > Step`. A hop is one visit of one room (network namespace); a step is one thing that happened there. The
+core
 makes nothing but steps; words are the business of `packetwalk.text`.
 """
 
@@ -102,7 +103,8 @@ TERMINAL = frozenset({"transmit", "deliver", "hold", "drop", "unsupported", "con
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What is sent: `icmp` (echo), `udp` (one datagram) or `tcp` (connect, perhaps send, close), from a room to an address.
+    """What is sent: `icmp` (echo), `udp` (one datagram) or `tcp` (connect, perhaps send, close), from a room to an
+    address.
 
     size: payload bytes; ttl 0: the sender's default; df: the IP_MTU_DISCOVER mode (empty: the namespace's default);
     ident: the echo id; bind: the source address.
@@ -197,7 +199,9 @@ class Trace:
         for hop in self.hops:
             if hop.room == room:
                 return hop
-        raise KeyError(f"the walk never came to {room!r}; it went by {', '.join(dict.fromkeys(h.room for h in self.hops))}")
+        raise KeyError(
+            f"the walk never came to {room!r}; it went by {', '.join(dict.fromkeys(h.room for h in self.hops))}"
+        )
 
     def __iter__(self) -> Iterator[Hop]:
         return iter(self.hops)

@@ -1,6 +1,7 @@
 """The engine: it owns the clock, carries packets over wires, gives rooms their turn, and runs the timers they ask for.
 
-Rooms know neither time nor each other; what they return is played out here on a SimPy Environment. One engine serves a single
+Rooms know neither time nor each other; what they return is played out here on a SimPy Environment. One engine serves
+a single
 walk with empty queues and heavy traffic alike.
 """
 
@@ -54,8 +55,10 @@ class Cpu:
 class Simulation:
     """A run of a network. Times are nanoseconds since the start.
 
-    costs: ns per stage. shared_cpu: all rooms share one processor and its timer wheel, as namespaces of one kernel pinned to a
-    core do; otherwise each room has its own and timers are exact. The network given is learned into: hand in an overlay to keep the original as it is.
+    costs: ns per stage. shared_cpu: all rooms share one processor and its timer wheel, as namespaces of one kernel
+    pinned to a
+    core do; otherwise each room has its own and timers are exact. The network given is learned into: hand in an
+    overlay to keep the original as it is.
     """
 
     def __init__(self, network: Network, *, costs: Mapping[str, int] = DEFAULT_COSTS, shared_cpu: bool = False) -> None:
@@ -125,7 +128,9 @@ class Simulation:
         cpu.busy = work is not None
         if work is None:
             return
-        start = self.now + (self.costs.get("app", 0) if work.context == TASK and work.why not in ("resume", "arm") else 0)
+        start = self.now + (
+            self.costs.get("app", 0) if work.context == TASK and work.why not in ("resume", "arm") else 0
+        )
         steps = work.do(self.network.rooms[work.room], start)
         end = self._play(work, steps, start)
         self._pending -= 1
@@ -165,7 +170,9 @@ class Simulation:
             bits = size(packet) * 8 * 1_000_000_000 // wire.rate
             free = max(self._free.get(end, 0), at)
             if bits and (free - at) // bits >= wire.queue:
-                hop.steps.append(Step("drop", end[1], Drop(Reason.QDISC_DROP, f"{wire.queue} packets wait already"), packet))
+                hop.steps.append(
+                    Step("drop", end[1], Drop(Reason.QDISC_DROP, f"{wire.queue} packets wait already"), packet)
+                )
                 hop.times.append(at)
                 return
             self._free[end] = free + bits
@@ -185,7 +192,9 @@ class Simulation:
         if self._shared is None or timer.at - self.now < WHEEL_FROM:
             self._at(timer.at - self.now, due)
         elif timer.kind == "tcp" and context == TASK:  # a program's own softirqs come first, then its timer is set
-            self._shared.queues[TASK].appendleft(Work(room, "", lambda ns, now: self._turn_wheel(timer.at, due), None, "arm", TASK))
+            self._shared.queues[TASK].appendleft(
+                Work(room, "", lambda ns, now: self._turn_wheel(timer.at, due), None, "arm", TASK)
+            )
             self._pending += 1
         else:
             self._turn_wheel(timer.at, due)

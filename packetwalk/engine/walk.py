@@ -13,7 +13,16 @@ from packetwalk.netns.socket import Delivery, Socket
 from packetwalk.netns.tcp import Connection
 from packetwalk.network import Network
 from packetwalk.packet import (
-    ECHO, PROTO_ICMP, PROTO_TCP, PROTO_UDP, UDP_LEN, Icmp, Ip, Packet, Udp, ip_packet,
+    ECHO,
+    PROTO_ICMP,
+    PROTO_TCP,
+    PROTO_UDP,
+    UDP_LEN,
+    Icmp,
+    Ip,
+    Packet,
+    Udp,
+    ip_packet,
 )  # fmt: skip
 from packetwalk.trace import Drop, Flow, Hop, Result, Step, Trace, Unsupported
 
@@ -30,7 +39,9 @@ class Client:
         proto = {"icmp": PROTO_ICMP, "udp": PROTO_UDP, "tcp": PROTO_TCP}[flow.kind]
         port = flow.ident if flow.kind == "icmp" else flow.sport
         self.socket = Socket(proto, port, flow.bind, flow.df, flow.ttl, recverr=flow.kind == "udp")
-        self.conn = Connection(flow.bind, flow.sport, flow.dst, flow.dport, ttl=flow.ttl, pmtudisc=flow.df, send_size=flow.payload)
+        self.conn = Connection(
+            flow.bind, flow.sport, flow.dst, flow.dport, ttl=flow.ttl, pmtudisc=flow.df, send_size=flow.payload
+        )
         self._sent = False
 
     def act(self, room: Netns, now: int) -> list[Step]:
@@ -77,8 +88,12 @@ class Client:
                 return None
             assert isinstance(second, Icmp)
             if self.flow.kind == "icmp":
-                return Result("icmp_error", src=str(ip.src), type=second.type, code=second.code, mtu=second.mtu, ttl=ip.ttl)
-            return Result("error", errno=what.errno, type=second.type, code=second.code, mtu=second.mtu, offender=str(ip.src))
+                return Result(
+                    "icmp_error", src=str(ip.src), type=second.type, code=second.code, mtu=second.mtu, ttl=ip.ttl
+                )
+            return Result(
+                "error", errno=what.errno, type=second.type, code=second.code, mtu=second.mtu, offender=str(ip.src)
+            )
         if self.flow.kind == "icmp":
             return Result("reply", src=str(ip.src), ttl=ip.ttl, size=ip.len)
         if self.flow.kind == "udp":
@@ -89,17 +104,26 @@ class Client:
         done = self.conn.state != "SYN_SENT" and self.conn.received >= self.conn.send_size
         if not done:
             return None
-        return Result("connected", peer=f"{self.conn.raddr}:{self.conn.rport}", mss=self.conn.mss, echoed=self.conn.received, ttl=ip.ttl)
+        return Result(
+            "connected",
+            peer=f"{self.conn.raddr}:{self.conn.rport}",
+            mss=self.conn.mss,
+            echoed=self.conn.received,
+            ttl=ip.ttl,
+        )
 
 
-_SEND_ERRORS = frozenset({"EADDRNOTAVAIL", "ENETUNREACH", "EHOSTUNREACH", "EINVAL", "EACCES", "EPERM", "EMSGSIZE", "ENOBUFS", "ENETDOWN"})
+_SEND_ERRORS = frozenset(
+    {"EADDRNOTAVAIL", "ENETUNREACH", "EHOSTUNREACH", "EINVAL", "EACCES", "EPERM", "EMSGSIZE", "ENOBUFS", "ENETDOWN"}
+)
 
 
 def walk(network: Network, flow: Flow, *, cold: bool = False, costs: Mapping[str, int] = DEFAULT_COSTS,
          until: int = TIMEOUT, max_events: int = MAX_EVENTS) -> Trace:  # fmt: skip
     """Walk one flow, request and reply, until it is quiet; the network itself is not changed.
 
-    cold: start with the tables as they are. Otherwise (warm) an unseen run before fills neighbours and FDBs, and nothing else
+    cold: start with the tables as they are. Otherwise (warm) an unseen run before fills neighbours and FDBs, and
+    nothing else
     of it is kept. until: a bound in ns of simulated time.
     """
     after = network.overlay()
@@ -130,7 +154,9 @@ def warm_up(into: Network, seen: Network) -> None:
         room, known = into[name], seen[name]
         for key, entry in known.neighbours.entries.items():
             if entry.lladdr is not None and not entry.waiting:
-                fresh = entry if entry.state == "PERMANENT" else entry._replace(state="REACHABLE", confirmed=0, updated=0)
+                fresh = (
+                    entry if entry.state == "PERMANENT" else entry._replace(state="REACHABLE", confirmed=0, updated=0)
+                )
                 room.neighbours.entries[key] = fresh
         room.bridge_fdb.entries = {k: e._replace(updated=0) for k, e in known.bridge_fdb.entries.items()}
         room.vxlan_fdb.entries = dict(known.vxlan_fdb.entries)

@@ -6,14 +6,31 @@ from packetwalk.addr import ANY, BROADCAST_MAC, ZERO_MAC, IPv4, is_loopback, is_
 from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK
 from packetwalk.netns.fib import Flow
 from packetwalk.netns.neighbour import (
-    LOCKTIME, MCAST_SOLICIT, RETRANS_TIME, UCAST_SOLICIT, UNRES_QLEN_BYTES, VALID, Neighbour, update,
+    LOCKTIME,
+    MCAST_SOLICIT,
+    RETRANS_TIME,
+    UCAST_SOLICIT,
+    UNRES_QLEN_BYTES,
+    VALID,
+    Neighbour,
+    update,
 )  # fmt: skip
 from packetwalk.netns.route import input_route
 from packetwalk.netns.socket import Delivery
 from packetwalk.netns.tables import Tables
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import (
-    ARP_REPLY, ARP_REQUEST, ETH_ARP, HOST_UNREACH, UNREACHABLE, Arp, Ethernet, Icmp, Ip, Packet, size,
+    ARP_REPLY,
+    ARP_REQUEST,
+    ETH_ARP,
+    HOST_UNREACH,
+    UNREACHABLE,
+    Arp,
+    Ethernet,
+    Icmp,
+    Ip,
+    Packet,
+    size,
 )  # fmt: skip
 from packetwalk.trace import Drop, Reason, Timer
 
@@ -24,12 +41,10 @@ def arp_resolve(v: Visit, skb: Skb) -> str | None:
     entry = v.t.neighbours.get(skb.out, skb.nexthop) or Neighbour(skb.nexthop, skb.out)
     asking = entry.state == "INCOMPLETE"
     waiting = entry.waiting if asking else ()
-    while waiting and sum(size(w.packet) for w in waiting) + size(skb.packet) > UNRES_QLEN_BYTES:  # type: ignore[attr-defined]
-        oldest, *rest = waiting
-        assert isinstance(oldest, Skb)
-        v.drop(oldest, Reason.NEIGH_QUEUEFULL, entry)
-        waiting = tuple(rest)
-    entry = entry._replace(state="INCOMPLETE", lladdr=None, waiting=(*waiting, skb), probes=entry.probes if asking else 1)
+    queue = [w for w in waiting if isinstance(w, Skb)]
+    while queue and sum(size(w.packet) for w in queue) + size(skb.packet) > UNRES_QLEN_BYTES:
+        v.drop(queue.pop(0), Reason.NEIGH_QUEUEFULL, entry)
+    entry = entry._replace(state="INCOMPLETE", lladdr=None, waiting=(*queue, skb), probes=entry.probes if asking else 1)
     v.t.neighbours.put(entry)
     v.step("hold", skb.out, entry, skb.packet)
     if not asking:
@@ -164,6 +179,7 @@ def filtered(t: Tables, dev: str, packet: Arp) -> bool:
 
 
 def answer(v: Visit, skb: Skb, packet: Arp, why: str) -> None:
+    """Send the reply; `why` says on whose behalf."""
     v.step("arp", skb.dev, why, skb.packet)
     mac = v.t.devices[skb.dev].mac
     reply = Arp(ARP_REPLY, mac, packet.tpa, packet.sha, packet.spa)
@@ -188,4 +204,3 @@ def learn(v: Visit, dev: str, packet: Arp, state: str, *, create: bool, override
     for skb in waiting:
         assert isinstance(skb, Skb)
         v.go("neigh", skb)
-

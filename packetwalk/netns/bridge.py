@@ -19,7 +19,11 @@ def bridge(v: Visit, skb: Skb) -> str | None:
         v.unsupported(skb, "bridge setting", oddity)
         return None
     if not device.up or port.port.state in ("disabled", "blocking", "listening"):
-        v.drop(skb, Reason.BRIDGE_INGRESS_STP_STATE if device.up else Reason.DEV_READY, f"port {port.name} {port.port.state}")
+        v.drop(
+            skb,
+            Reason.BRIDGE_INGRESS_STP_STATE if device.up else Reason.DEV_READY,
+            f"port {port.name} {port.port.state}",
+        )
         return None
     if eth.src >> 40 & 1:
         v.drop(skb, Reason.MAC_INVALID_SOURCE, eth)
@@ -83,7 +87,9 @@ def _flood(v: Visit, skb: Skb, device: Bridge, came: Device | None) -> bool:
     eth = skb.packet.headers[0]
     assert isinstance(eth, Ethernet)
     unicast = not eth.dst >> 40 & 1
-    targets = [p for p in v.t.ports(device.name) if _may_leave(p, came) and (p.port.flood if unicast else p.port.bcast_flood)]
+    targets = [
+        p for p in v.t.ports(device.name) if _may_leave(p, came) and (p.port.flood if unicast else p.port.bcast_flood)
+    ]
     if targets:
         v.step("flood", device.name, f"{eth.dst} to {', '.join(p.name for p in targets)}", skb.packet)
     for port in targets:
@@ -103,7 +109,11 @@ def _may_leave(port: Device, came: Device | None) -> bool:
 
 def _to_port(v: Visit, skb: Skb, port: Device | None, came: Device | None) -> str | None:
     if port is None or not _may_leave(port, came):
-        v.drop(skb, Reason.BRIDGE_NON_FORWARDING, f"not back out of {port.name}" if port is came and port else "no such port")
+        v.drop(
+            skb,
+            Reason.BRIDGE_NON_FORWARDING,
+            f"not back out of {port.name}" if port is came and port else "no such port",
+        )
         return None
     _send(v, skb, port)
     return None
@@ -146,4 +156,6 @@ def _netfilter_in(v: Visit, skb: Skb, device: Bridge) -> bool:
 
 def _filters(v: Visit, bridge: str) -> bool:
     device = v.t.devices[bridge]
-    return bool(v.t.sysctls["net.bridge.bridge-nf-call-iptables"]) or (isinstance(device, Bridge) and device.nf_call_iptables)
+    return bool(v.t.sysctls["net.bridge.bridge-nf-call-iptables"]) or (
+        isinstance(device, Bridge) and device.nf_call_iptables
+    )

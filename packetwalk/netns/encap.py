@@ -8,12 +8,36 @@ from packetwalk.netns.fdb import FdbEntry
 from packetwalk.netns.route import output_route
 from packetwalk.netns.tables import Rt
 from packetwalk.netns.tunnel import (
-    df_of, ecn_decapsulate, inner_ip, ipip_lookup, source_port, tos_of, ttl_of, udp_lookup,
+    df_of,
+    ecn_decapsulate,
+    inner_ip,
+    ipip_lookup,
+    source_port,
+    tos_of,
+    ttl_of,
+    udp_lookup,
 )  # fmt: skip
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import (
-    ETH_LEN, FRAG_NEEDED, GENEVE_LEN, ICMP_LEN, IP_LEN, PROTO_ICMP, PROTO_IPIP, PROTO_UDP, UDP_LEN, UNREACHABLE,
-    Ethernet, Header, Icmp, Ip, Packet, Slice, Udp, ip_packet, size,
+    ETH_LEN,
+    FRAG_NEEDED,
+    GENEVE_LEN,
+    ICMP_LEN,
+    IP_LEN,
+    PROTO_ICMP,
+    PROTO_IPIP,
+    PROTO_UDP,
+    UDP_LEN,
+    UNREACHABLE,
+    Ethernet,
+    Header,
+    Icmp,
+    Ip,
+    Packet,
+    Slice,
+    Udp,
+    ip_packet,
+    size,
 )  # fmt: skip
 from packetwalk.packet import Geneve as GeneveHeader
 from packetwalk.packet import Vxlan as VxlanHeader
@@ -58,7 +82,9 @@ def _udp_tunnel(v: Visit, skb: Skb, device: Vxlan | Geneve, entry: FdbEntry) -> 
     sport = source_port(frame, device.sport_range, t.seed)
     dport = entry.port or device.dport
     oif = entry.via or (device.link if isinstance(device, Geneve) else "")
-    rt = output_route(t, entry.dst, v.now, src=device.local, oif=oif, mark=0, tos=tos, proto=PROTO_UDP, sport=sport, dport=dport)
+    rt = output_route(
+        t, entry.dst, v.now, src=device.local, oif=oif, mark=0, tos=tos, proto=PROTO_UDP, sport=sport, dport=dport
+    )
     if rt.error == "unsupported":
         v.unsupported(skb, "route", str(rt.found and rt.found.by))
         return None
@@ -71,7 +97,11 @@ def _udp_tunnel(v: Visit, skb: Skb, device: Vxlan | Geneve, entry: FdbEntry) -> 
     if not _check_pmtu(v, skb, device, inner, room):
         return None
     ttl = ttl_of(device, inner) or t.sysctls["net.ipv4.ip_default_ttl"]
-    header = VxlanHeader(entry.vni if entry.vni >= 0 else device.vni) if isinstance(device, Vxlan) else GeneveHeader(device.vni)
+    header = (
+        VxlanHeader(entry.vni if entry.vni >= 0 else device.vni)
+        if isinstance(device, Vxlan)
+        else GeneveHeader(device.vni)
+    )
     udp = Udp(sport, dport, UDP_LEN + GENEVE_LEN + size(frame), device.udp_csum)
     outer = Ip(rt.src, entry.dst, PROTO_UDP, IP_LEN + udp.len, ttl, tos, 0, df_of(device, frame, inner))
     return _wrapped(v, skb, device.name, rt, outer, udp, header)
@@ -88,7 +118,8 @@ def _wrapped(v: Visit, skb: Skb, dev: str, rt: Rt, outer: Ip, *rest: Header) -> 
 
 
 def _bypass(v: Visit, skb: Skb, device: Vxlan, entry: FdbEntry, dport: int) -> bool:
-    """encap_bypass_if_local: a far end that is this host and another vxlan device here: the frame jumps over directly."""
+    """encap_bypass_if_local: a far end that is this host and another vxlan device here: the frame jumps over
+    directly."""
     vni = entry.vni if entry.vni >= 0 else device.vni
     other = next((d for d in v.t.tunnels_at(dport) if isinstance(d, Vxlan) and d.vni == vni), None)
     if other is None:
@@ -99,7 +130,8 @@ def _bypass(v: Visit, skb: Skb, device: Vxlan, entry: FdbEntry, dport: int) -> b
 
 
 def _check_pmtu(v: Visit, skb: Skb, device: Tunnel, inner: Ip | None, room: int) -> bool:
-    """skb_tunnel_check_pmtu: learn what the tunnel carries; a tunnel that is a bridge port answers the sender itself."""
+    """skb_tunnel_check_pmtu: learn what the tunnel carries; a tunnel that is a bridge port answers the sender
+    itself."""
     length = size(skb.packet) - ETH_LEN
     if length <= room:
         return True
@@ -112,7 +144,11 @@ def _check_pmtu(v: Visit, skb: Skb, device: Tunnel, inner: Ip | None, room: int)
     assert isinstance(eth, Ethernet)
     quote = Packet(skb.packet.headers[1:], skb.packet.payload)  # iptunnel_pmtud_build_icmp
     n = min(length, 576 - IP_LEN - ICMP_LEN)
-    error = ip_packet(Ip(inner.dst, inner.src, PROTO_ICMP, 0, 64), Icmp(UNREACHABLE, FRAG_NEEDED, mtu=room), payload=Slice(quote, 0, n))
+    error = ip_packet(
+        Ip(inner.dst, inner.src, PROTO_ICMP, 0, 64),
+        Icmp(UNREACHABLE, FRAG_NEEDED, mtu=room),
+        payload=Slice(quote, 0, n),
+    )
     back = Packet((Ethernet(eth.dst, eth.src), *error.headers), error.payload)
     v.backlog.append(Skb(back, device.name))
     return False
@@ -184,4 +220,3 @@ def decap(v: Visit, skb: Skb) -> str | None:
     if not cell:  # gro_cells_receive: the device's NAPI is scheduled, behind what arrived on real devices
         v.timer(Timer(v.now, "napi", device.name, context=NAPI), decapsulated)
     return None
-

@@ -8,7 +8,8 @@ from packetwalk.addr import ANY, ZERO_MAC, IPv4, Mac
 
 
 class FdbEntry(NamedTuple):
-    """One line of `bridge fdb`. On a bridge `dev` is the port; on a vxlan it is the device and `dst` the tunnel's far end.
+    """One line of `bridge fdb`. On a bridge `dev` is the port; on a vxlan it is the device and `dst` the tunnel's far
+    end.
 
     `local`: the bridge's or port's own address. `static` never ages; `updated` is when it was last learned, in ns.
     """
@@ -68,7 +69,7 @@ class BridgeFdb:
     def learn(self, bridge: str, mac: Mac, port: str, now: int) -> FdbEntry | None:
         """br_fdb_update: the new entry where the address is new or moved; own addresses are never learned."""
         old = self.entries.get((bridge, mac))
-        if old is not None and (old.local or old.static and old.dev == port):
+        if old is not None and (old.local or (old.static and old.dev == port)):
             return None
         entry = FdbEntry(mac, port, master=bridge, updated=now, static=old is not None and old.static)
         self.entries[bridge, mac] = entry

@@ -22,6 +22,8 @@ KNOWN_TYPES = frozenset({"unicast", "local", "broadcast", "multicast", *TYPE_ERR
 
 
 class Nexthop(NamedTuple):
+    """One way out: a device, and the gateway behind it (zero: the destination is on the link)."""
+
     dev: str
     via: IPv4 = ANY
     weight: int = 1
@@ -233,7 +235,8 @@ class Table:
             yield from self.base
 
     def covering(self, addr: int) -> Iterator[Route]:
-        """Every route whose prefix contains `addr`, longest prefix first, then by metric (own routes before shared ones)."""
+        """Every route whose prefix contains `addr`, longest prefix first, then by metric (own routes before shared
+        ones)."""
         if self.base is not None:
             yield from sorted((*self._own(addr), *self.base.covering(addr)), key=lambda r: -r.dst.length)
             return
@@ -276,7 +279,8 @@ def pick_nexthop(hops: list[Nexthop], choose: int) -> Nexthop:
 
 
 class Learned(NamedTuple):
-    """What was learned about one destination behind one next hop: a path MTU or a redirect (struct fib_nh_exception)."""
+    """What was learned about one destination behind one next hop: a path MTU or a redirect (struct
+    fib_nh_exception)."""
 
     mtu: int = 0
     mtu_locked: bool = False
@@ -292,7 +296,7 @@ class Fib:
     def __init__(self) -> None:
         self.rules: list[PolicyRule] = [PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253)]
         self.tables: dict[int, Table] = {254: Table(), 255: Table()}
-        self.exceptions: dict[tuple[str, int, int], Learned] = {}
+        self.exceptions: dict[tuple[object, ...], Learned] = {}
         self.custom = False
 
     def overlay(self) -> Fib:

@@ -13,7 +13,8 @@ FRAG_TIME = 30 * SECOND  # net.ipv4.ipfrag_time
 
 
 class FragQueue(NamedTuple):
-    """Fragments of one datagram that have arrived (struct ipq): packets in order of arrival, and when they must be complete."""
+    """Fragments of one datagram that have arrived (struct ipq): packets in order of arrival, and when they must be
+    complete."""
 
     pieces: tuple[Packet, ...]
     expires: int
@@ -28,7 +29,8 @@ class FragQueue(NamedTuple):
 def fragment(packet: Packet, mtu: int, frag_list: tuple[int, ...] = ()) -> list[Packet]:
     """Cut an L3 packet so that no piece exceeds `mtu` bytes.
 
-    frag_list: payload sizes of the fragments it was put together from; they are used again if they fit (the fast path of
+    frag_list: payload sizes of the fragments it was put together from; they are used again if they fit (the fast path
+    of
     ip_do_fragment). A fragment can be cut further; offsets stay those of the whole datagram.
     """
     ip = packet.headers[0]

@@ -10,8 +10,29 @@ from packetwalk.netns.tables import Rt
 from packetwalk.netns.tcp import Connection
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import (
-    ECHO, ECHO_REPLY, FRAG_NEEDED, ICMP_ERRORS, ICMP_LEN, IP_LEN, PROTO_ICMP, PROTO_TCP, PROTO_UDP, REDIRECT,
-    TIME_EXCEEDED, UNREACHABLE, Icmp, Ip, Packet, Slice, Tcp, Udp, ip_packet, is_icmp_error, quoted, size, visible,
+    ECHO,
+    ECHO_REPLY,
+    FRAG_NEEDED,
+    ICMP_ERRORS,
+    ICMP_LEN,
+    IP_LEN,
+    PROTO_ICMP,
+    PROTO_TCP,
+    PROTO_UDP,
+    REDIRECT,
+    TIME_EXCEEDED,
+    UNREACHABLE,
+    Icmp,
+    Ip,
+    Packet,
+    Slice,
+    Tcp,
+    Udp,
+    ip_packet,
+    is_icmp_error,
+    quoted,
+    size,
+    visible,
 )  # fmt: skip
 from packetwalk.trace import Reason
 
@@ -37,7 +58,12 @@ def icmp_error(v: Visit, skb: Skb) -> str | None:
     if ip.offset or is_icmp_error(skb.packet):
         return None
     src = ip.dst if skb.rt is not None and skb.rt.kind == "local" else ANY
-    if not src and skb.dev and t.sysctls["net.ipv4.icmp_errors_use_inbound_ifaddr"] and (skb.rt is None or skb.rt.input):
+    if (
+        not src
+        and skb.dev
+        and t.sysctls["net.ipv4.icmp_errors_use_inbound_ifaddr"]
+        and (skb.rt is None or skb.rt.input)
+    ):
         src = t.select_addr(skb.dev, ip.src, SCOPE_LINK)
     tos = ip.tos & TOS_MASK | INTERNET_CONTROL
     rt = output_route(t, ip.src, v.now, src=src, tos=tos, proto=PROTO_ICMP)
@@ -77,7 +103,9 @@ def icmp(v: Visit, skb: Skb) -> str | None:
             return None
         v.step("deliver", skb.dev, Delivery("echo-request"), skb.packet)
         answer = Ip(ip.dst if unicast else ANY, ip.src, PROTO_ICMP, ip.len, tos=ip.tos)
-        return _send(v, Packet((answer, header._replace(type=ECHO_REPLY), *skb.packet.headers[2:]), skb.packet.payload), None)
+        return _send(
+            v, Packet((answer, header._replace(type=ECHO_REPLY), *skb.packet.headers[2:]), skb.packet.payload), None
+        )
     if header.type == ECHO_REPLY:
         socket = t.sockets.find(PROTO_ICMP, header.id, ip.dst)
         if socket is None:
@@ -108,11 +136,22 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
         rt = output_route(v.t, inner.dst, v.now, src=inner.src if v.t.is_own(inner.src) else ANY, tos=inner.tos)
         learned = v.t.learn_mtu(rt, inner.dst, mtu, v.now)
         if learned is not None:
-            v.step("learn", skb.dev, f"path mtu {learned.mtu}{' locked' if learned.mtu_locked else ''} to {inner.dst}", skb.packet)
+            v.step(
+                "learn",
+                skb.dev,
+                f"path mtu {learned.mtu}{' locked' if learned.mtu_locked else ''} to {inner.dst}",
+                skb.packet,
+            )
     if socket is None:
         v.step("consume", skb.dev, "no socket sent the quoted packet", skb.packet)
         return None
-    errno = ERRNO.get(header.code, "") if header.type == UNREACHABLE else "EHOSTUNREACH" if header.type == TIME_EXCEEDED else "EPROTO"
+    errno = (
+        ERRNO.get(header.code, "")
+        if header.type == UNREACHABLE
+        else "EHOSTUNREACH"
+        if header.type == TIME_EXCEEDED
+        else "EPROTO"
+    )
     if header.type == UNREACHABLE and header.code == FRAG_NEEDED:
         if isinstance(socket, Connection):
             v.step("deliver", skb.dev, Delivery("error", socket, "", str(header.mtu)), skb.packet)
@@ -131,7 +170,8 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
 
 
 def _teaches(v: Visit, inner: Ip, about: Packet) -> bool:
-    """Whether a protocol here takes a path MTU from this error: always ICMP and IPIP; UDP and TCP only with their socket."""
+    """Whether a protocol here takes a path MTU from this error: always ICMP and IPIP; UDP and TCP only with their
+    socket."""
     if inner.proto in (PROTO_UDP, PROTO_TCP):
         second = visible(about).headers[1] if len(visible(about).headers) > 1 else None
         tunnel = isinstance(second, Udp) and bool(v.t.tunnels_at(second.dport))
@@ -153,7 +193,8 @@ def _sender(v: Visit, about: Packet, inner: Ip) -> Socket | Connection | None:
 
 
 def _on_redirect(v: Visit, skb: Skb, header: Icmp, inner: Ip) -> str | None:
-    """__ip_do_redirect: use the nearer router for this destination, if the one we used says so and it is on the link."""
+    """__ip_do_redirect: use the nearer router for this destination, if the one we used says so and it is on the
+    link."""
     t, ip = v.t, skb.packet.headers[0]
     assert isinstance(ip, Ip)
     rt = output_route(t, inner.dst, v.now, tos=inner.tos)

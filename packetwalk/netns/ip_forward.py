@@ -5,8 +5,17 @@ from __future__ import annotations
 from packetwalk.netns.tables import SECOND, Peer
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import (
-    FRAG_NEEDED, HOST_UNREACH, NET_UNREACH, PKT_FILTERED, REDIRECT, REDIRECT_HOST, TIME_EXCEEDED, TTL_EXCEEDED,
-    UNREACHABLE, Icmp, Ip,
+    FRAG_NEEDED,
+    HOST_UNREACH,
+    NET_UNREACH,
+    PKT_FILTERED,
+    REDIRECT,
+    REDIRECT_HOST,
+    TIME_EXCEEDED,
+    TTL_EXCEEDED,
+    UNREACHABLE,
+    Icmp,
+    Ip,
 )  # fmt: skip
 from packetwalk.trace import Reason
 
@@ -40,7 +49,9 @@ def ip_error(v: Visit, skb: Skb) -> str | None:
     """ip_error: what a route that leads nowhere answers; a host that does not forward stays silent."""
     rt = skb.rt
     assert rt is not None
-    reason = {"ENETUNREACH": Reason.IP_INNOROUTES, "EHOSTUNREACH": Reason.IP_INADDRERRORS}.get(rt.error, Reason.NOT_SPECIFIED)
+    reason = {"ENETUNREACH": Reason.IP_INNOROUTES, "EHOSTUNREACH": Reason.IP_INADDRERRORS}.get(
+        rt.error, Reason.NOT_SPECIFIED
+    )
     by = rt.found.by if rt.found is not None else None
     forwarding = v.t.conf(skb.dev).forwarding
     v.drop(skb, reason, by if forwarding else "forwarding is off", errno=rt.error)

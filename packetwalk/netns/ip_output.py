@@ -11,19 +11,31 @@ from packetwalk.netns.socket import DO, DONT, PROBE, WANT, Socket
 from packetwalk.netns.tables import Rt, Tables
 from packetwalk.netns.visit import MAX_DEPTH, Skb, Visit
 from packetwalk.packet import (
-    ETH_IP, FRAG_NEEDED, PROTO_TCP, PROTO_UDP, UNREACHABLE, Ethernet, Icmp, Ip, Packet, size,
+    ETH_IP,
+    FRAG_NEEDED,
+    PROTO_TCP,
+    PROTO_UDP,
+    UNREACHABLE,
+    Ethernet,
+    Icmp,
+    Ip,
+    Packet,
+    size,
 )  # fmt: skip
 from packetwalk.trace import TASK, Reason, Timer
 
 
 def route_out(v: Visit, skb: Skb) -> str | None:
-    """Route a packet of our own and fill in what its sender left open: source, TTL, DF, IP id (ip_build_and_send_pkt)."""
+    """Route a packet of our own and fill in what its sender left open: source, TTL, DF, IP id
+    (ip_build_and_send_pkt)."""
     ip = skb.packet.headers[0]
     assert isinstance(ip, Ip)
     rt = skb.rt
     if rt is None:
         sport, dport = ports_of(skb.packet)
-        rt = output_route(v.t, ip.dst, v.now, src=ip.src, mark=skb.mark, tos=ip.tos, proto=ip.proto, sport=sport, dport=dport)
+        rt = output_route(
+            v.t, ip.dst, v.now, src=ip.src, mark=skb.mark, tos=ip.tos, proto=ip.proto, sport=sport, dport=dport
+        )
         skb.rt = rt
     by = rt.found.by if rt.found is not None else None
     if rt.error == "unsupported":
@@ -110,9 +122,14 @@ def send_each(v: Visit, stage: str, pieces: list[Skb]) -> str | None:
 
 
 def refused(v: Visit, since: int, skb: Skb) -> bool:
-    """Whether a UDP socket that asked for errors heard that the device dropped its packet (ENOBUFS ends the sending)."""
+    """Whether a UDP socket that asked for errors heard that the device dropped its packet (ENOBUFS ends the
+    sending)."""
     ip = skb.packet.headers[0]
-    if not isinstance(skb.socket, Socket) or not skb.socket.recverr or not (isinstance(ip, Ip) and ip.proto == PROTO_UDP):
+    if (
+        not isinstance(skb.socket, Socket)
+        or not skb.socket.recverr
+        or not (isinstance(ip, Ip) and ip.proto == PROTO_UDP)
+    ):
         return False
     return any(s.stage == "drop" and getattr(s.what, "errno", "") == "ENOBUFS" for s in v.steps[since:])
 
@@ -128,16 +145,15 @@ def neigh(v: Visit, skb: Skb) -> str | None:
     entry = v.t.neighbours.get(skb.out, skb.nexthop)
     if entry is None or (device.noarp and entry.state not in VALID):
         entry = implicit_neighbour(v.t, device.name, skb.nexthop)
-    if entry is None:
+    entry = entry.seen_at(v.now) if entry is not None else None
+    if entry is None or entry.state not in VALID or entry.lladdr is None:
         return "arp_resolve"
-    entry = entry.seen_at(v.now)
-    if entry.state not in VALID or entry.lladdr is None:
-        return "arp_resolve"
+    lladdr = entry.lladdr
     if entry.state == "STALE":  # neigh_event_send: use it, and check it soon
         entry = entry._replace(state="DELAY", updated=v.now)
         v.t.neighbours.put(entry)
         v.timer(Timer(v.now + DELAY_FIRST_PROBE, "arp", (entry.dev, int(entry.dst)), pending=False), skb.packet)
-    skb.packet = with_eth(skb.packet, device.mac, entry.lladdr)
+    skb.packet = with_eth(skb.packet, device.mac, lladdr)
     if entry.state not in CONNECTED or not isinstance(device, Loopback):
         v.step("neigh", skb.out, entry, skb.packet)
     return "transmit"
@@ -156,8 +172,9 @@ def implicit_neighbour(t: Tables, dev: str, dst: IPv4) -> Neighbour | None:
     return None
 
 
-def with_eth(packet: Packet, src: Mac, dst: Mac, type_: int = ETH_IP) -> Packet:
-    return Packet((Ethernet(src, dst, type_), *packet.headers), packet.payload)
+def with_eth(packet: Packet, src: Mac, dst: Mac) -> Packet:
+    """The packet in an Ethernet frame."""
+    return Packet((Ethernet(src, dst, ETH_IP), *packet.headers), packet.payload)
 
 
 def transmit(v: Visit, skb: Skb) -> str | None:
@@ -173,8 +190,12 @@ def transmit(v: Visit, skb: Skb) -> str | None:
     if isinstance(device, Veth):
         far = device.peer
         if far is not None and not (far.up and far.fits(size(skb.packet))):  # ____dev_forward_skb
-            v.drop(skb, Reason.PKT_TOO_BIG if far.up else Reason.DEV_READY, f"the other end of {device.name} takes {far.mtu}",
-                   errno="ENOBUFS")  # fmt: skip
+            v.drop(
+                skb,
+                Reason.PKT_TOO_BIG if far.up else Reason.DEV_READY,
+                f"the other end of {device.name} takes {far.mtu}",
+                errno="ENOBUFS",
+            )
         return None
     if isinstance(device, Loopback):
         back = Skb(skb.packet, skb.out)

@@ -1,4 +1,5 @@
-"""Delivery to this host's protocols and sockets, and the programs behind them (net/ipv4/ip_input.c, udp.c, tcp_ipv4.c)."""
+"""Delivery to this host's protocols and sockets, and the programs behind them (net/ipv4/ip_input.c, udp.c,
+tcp_ipv4.c)."""
 
 from __future__ import annotations
 
@@ -7,8 +8,20 @@ from packetwalk.netns.socket import Delivery, Readable, Socket
 from packetwalk.netns.tcp import IPV4_MAX_PMTU, Connection, Segment
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import (
-    PORT_UNREACH, PROTO_ICMP, PROTO_IPIP, PROTO_TCP, PROTO_UDP, PROTO_UNREACH, UNREACHABLE, Icmp, Ip, Packet, Tcp, Udp,
-    ip_packet, payload_len,
+    PORT_UNREACH,
+    PROTO_ICMP,
+    PROTO_IPIP,
+    PROTO_TCP,
+    PROTO_UDP,
+    PROTO_UNREACH,
+    UNREACHABLE,
+    Icmp,
+    Ip,
+    Packet,
+    Tcp,
+    Udp,
+    ip_packet,
+    payload_len,
 )  # fmt: skip
 from packetwalk.trace import TASK, Reason, Timer
 
@@ -56,7 +69,10 @@ def udp_echo(v: Visit, turn: Readable) -> None:
     """The echo server's turn: the same bytes back, from whatever address the route suggests (it is bound to any)."""
     ip, header = turn.packet.headers[0], turn.packet.headers[1]
     assert isinstance(ip, Ip) and isinstance(header, Udp)
-    reply = Packet((Ip(turn.socket.addr, ip.src, PROTO_UDP, ip.len), Udp(header.dport, header.sport, header.len)), turn.packet.payload)
+    reply = Packet(
+        (Ip(turn.socket.addr, ip.src, PROTO_UDP, ip.len), Udp(header.dport, header.sport, header.len)),
+        turn.packet.payload,
+    )
     skb = Skb(reply)
     skb.socket = turn.socket
     v.go("route_out", skb)
@@ -71,7 +87,8 @@ def tcp(v: Visit, skb: Skb, ip: Ip, header: Tcp) -> str | None:
     conn = sockets.connections.get((ip.dst, header.dport, ip.src, header.sport))
     listener = sockets.find(PROTO_TCP, header.dport, ip.dst)
     if conn is not None and conn.state != "CLOSED":
-        return _segment(v, skb, conn, header)
+        _segment(v, skb, conn, header)
+        return None
     if listener is not None and listener.listening and "S" in header.flags and not set("AR") & set(header.flags):
         conn = Connection(ip.dst, header.dport, ip.src, header.sport, pmtudisc=listener.pmtudisc, app=listener.app)
         sockets.connections[conn.key] = conn
@@ -125,7 +142,8 @@ def tcp_shrink(v: Visit, skb: Skb) -> str | None:
 
 
 def prepare(v: Visit, conn: Connection) -> str:
-    """Route the connection and take its MSS from there (tcp_sync_mss, ipv4_default_advmss). Returns an errno or nothing."""
+    """Route the connection and take its MSS from there (tcp_sync_mss, ipv4_default_advmss). Returns an errno or
+    nothing."""
     rt = output_route(v.t, conn.raddr, v.now, src=conn.laddr, proto=PROTO_TCP, sport=conn.lport, dport=conn.rport)
     if rt.error or rt.kind in ("broadcast", "multicast"):
         return rt.error or "ENETUNREACH"
@@ -167,4 +185,3 @@ def _reset(v: Visit, skb: Skb, ip: Ip, header: Tcp) -> None:
     reply = Skb(ip_packet(Ip(ip.dst, ip.src, PROTO_TCP, 0), rst))
     reply.socket = RST_SOCKET
     v.go("route_out", reply)
-

@@ -1,10 +1,10 @@
 """A network namespace: the tables, the verbs of iproute2 that fill them, and the three doors a packet may come by.
 
-    n = Netns("r1")
-    n.link_add("eth0", Veth(mac=Mac("02:00:00:00:00:01")))
-    n.addr_add("eth0", "10.0.0.1/24")
-    n.route_add("default", via="10.0.0.254")
-    steps = n.receive("eth0", packet, now=0)
+n = Netns("r1")
+n.link_add("eth0", Veth(mac=Mac("02:00:00:00:00:01")))
+n.addr_add("eth0", "10.0.0.1/24")
+n.route_add("default", via="10.0.0.254")
+steps = n.receive("eth0", packet, now=0)
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypeVar
 
-from packetwalk.addr import ANY, IPv4, Mac, Prefix
+from packetwalk.addr import ANY, ZERO_MAC, IPv4, Mac, Prefix
 from packetwalk.netns import arp
-from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES, Addr, Device, Loopback, Port
+from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES, Addr, Device, Loopback, Port, Vxlan
 from packetwalk.netns.fdb import FdbEntry
 from packetwalk.netns.fib import TABLES, Nexthop, PolicyRule, Route
 from packetwalk.netns.fragment import FragQueue
@@ -43,7 +43,8 @@ class Netns(Tables):
         return f"<Netns {self.name}: {', '.join(self.devices)}>"
 
     def overlay(self) -> Netns:
-        """A namespace with the same configuration that learns into tables of its own, so that a walk changes nothing."""
+        """A namespace with the same configuration that learns into tables of its own, so that a walk changes
+        nothing."""
         copy = Netns.__new__(Netns)
         self.learn_into(copy)
         return copy
@@ -65,7 +66,9 @@ class Netns(Tables):
         assert isinstance(ip, Ip)
         if socket is not None and socket.addr:
             if not self.is_own(socket.addr):
-                v.drop(skb, Reason.IP_OUTNOROUTES, f"{socket.addr} is not an address of {self.name}", errno="EADDRNOTAVAIL")
+                v.drop(
+                    skb, Reason.IP_OUTNOROUTES, f"{socket.addr} is not an address of {self.name}", errno="EADDRNOTAVAIL"
+                )
                 return v.finish()
             skb.packet = packet._replace(headers=(ip._replace(src=socket.addr), *packet.headers[1:]))
         v.go("route_out", skb)
@@ -111,7 +114,8 @@ class Netns(Tables):
         return v.finish()
 
     def _frag_expired(self, v: Visit, key: object) -> None:
-        """ip_expire: the datagram never became whole; its sender hears of it if the first fragment came to this host."""
+        """ip_expire: the datagram never became whole; its sender hears of it if the first fragment came to this
+        host."""
         queue = self.reassembly.get(key)
         if not isinstance(queue, FragQueue) or v.now < queue.expires:
             return
@@ -132,8 +136,8 @@ class Netns(Tables):
         self.devices[name] = device
         if device.kind == "bridge":
             self.bridge_fdb.put(FdbEntry(device.mac, name, master=name, local=True))
-        if device.kind == "vxlan" and getattr(device, "remote", ANY):
-            self.fdb_append(name, Mac(0), dst=getattr(device, "remote", ANY), via=getattr(device, "link", ""))
+        if isinstance(device, Vxlan) and device.remote:
+            self.fdb_append(name, ZERO_MAC, dst=device.remote, via=device.link)
         self.changed()
         return device
 
@@ -165,7 +169,8 @@ class Netns(Tables):
     # -- ip addr ---------------------------------------------------------------------------------------------------
 
     def addr_add(self, dev: str, text: str, *, scope: str = "global", routes: bool = True) -> Addr:
-        """`ip addr add A/N dev DEV`, with the routes the kernel adds by itself (fib_add_ifaddr) unless `routes` is off."""
+        """`ip addr add A/N dev DEV`, with the routes the kernel adds by itself (fib_add_ifaddr) unless `routes` is
+        off."""
         address, _, bits = text.partition("/")
         local, length = IPv4(address), int(bits or 32)
         device = self.device(dev)
@@ -182,23 +187,37 @@ class Netns(Tables):
 
     def _addr_routes(self, dev: str, addr: Addr, net: Prefix) -> None:
         hop = (Nexthop(dev),)
-        kernel = {"nexthops": hop, "src": addr.local, "proto": "kernel"}
-        local = {**kernel, "type": "local", "scope": SCOPE_HOST, "table": TABLES["local"]}
-        self._put(Route(Prefix.of(addr.local, 32), **local))
+        connected = Route(net, hop, scope=SCOPE_LINK, src=addr.local, proto="kernel")
+        local = connected._replace(type="local", scope=SCOPE_HOST, table=TABLES["local"])
+        broadcast = connected._replace(type="broadcast", table=TABLES["local"])
+        self._put(local._replace(dst=Prefix.of(addr.local, 32)))
         if addr.local >> 24 == 127 and addr.scope == SCOPE_HOST:
-            self._put(Route(net, **local))
+            self._put(local)
         elif addr.length < 32 and not addr.secondary:
-            self._put(Route(net, **kernel, scope=SCOPE_LINK))
+            self._put(connected)
         if addr.length < 31 and not addr.secondary:
-            cast = {**kernel, "type": "broadcast", "scope": SCOPE_LINK, "table": TABLES["local"]}
-            self._put(Route(Prefix.of(net.broadcast, 32), **cast))
+            self._put(broadcast._replace(dst=Prefix.of(net.broadcast, 32)))
 
     # -- ip route, ip rule -----------------------------------------------------------------------------------------
 
-    def route_add(self, dst: str | Prefix, *, via: str | IPv4 = "", dev: str = "", type: str = "unicast", src: str | IPv4 = "",  # noqa: A002
-                  metric: int = 0, table: str | int = "main", onlink: bool = False, scope: str = "", proto: str = "boot",
-                  mtu: int = 0, nexthops: tuple[Nexthop, ...] = ()) -> Route:  # fmt: skip
-        """`ip route add`. Without `dev` the gateway's own route says which; the gateway must be on a link unless onlink."""
+    def route_add(
+        self,
+        dst: str | Prefix,
+        *,
+        via: str | IPv4 = "",
+        dev: str = "",
+        type: str = "unicast",
+        src: str | IPv4 = "",
+        metric: int = 0,
+        table: str | int = "main",
+        onlink: bool = False,
+        scope: str = "",
+        proto: str = "boot",
+        mtu: int = 0,
+        nexthops: tuple[Nexthop, ...] = (),
+    ) -> Route:
+        """`ip route add`. Without `dev` the gateway's own route says which; the gateway must be on a link unless
+        onlink."""
         prefix = dst if isinstance(dst, Prefix) else Prefix.parse(dst)
         gateway = IPv4(via) if via else ANY
         if not nexthops and type in ("unicast", "local", "broadcast"):
@@ -207,8 +226,17 @@ class Netns(Tables):
         default_scope = {"local": SCOPE_HOST, "broadcast": SCOPE_LINK}.get(type, SCOPE_GLOBAL)
         if type == "unicast" and nexthops and not any(h.via for h in nexthops):
             default_scope = SCOPE_LINK
-        route = Route(prefix, nexthops, type, SCOPES[scope] if scope else default_scope, IPv4(src) if src else ANY, metric,
-                      proto=proto, table=number, mtu=mtu)  # fmt: skip
+        route = Route(
+            prefix,
+            nexthops,
+            type,
+            SCOPES[scope] if scope else default_scope,
+            IPv4(src) if src else ANY,
+            metric,
+            proto=proto,
+            table=number,
+            mtu=mtu,
+        )
         self._put(route)
         return route
 
@@ -218,7 +246,9 @@ class Netns(Tables):
         if gateway and not onlink:
             found = next((r for r in self.fib.table(254).covering(gateway)), None)
             if found is None or found.scope < SCOPE_LINK or (dev and found.dev != dev):
-                raise ValueError(f"{self.name}: nexthop {gateway} is not on a link{' of ' + dev if dev else ''}; give `onlink`")
+                raise ValueError(
+                    f"{self.name}: nexthop {gateway} is not on a link{' of ' + dev if dev else ''}; give `onlink`"
+                )
             dev = dev or found.dev
         if not dev:
             raise ValueError(f"{self.name}: a route needs `via` or `dev`")
@@ -252,7 +282,9 @@ class Netns(Tables):
         self.neighbours.put(entry)
         return entry
 
-    def fdb_append(self, dev: str, mac: str | Mac, *, dst: str | IPv4 = "", via: str = "", port: int = 0, vni: int = -1) -> FdbEntry:
+    def fdb_append(
+        self, dev: str, mac: str | Mac, *, dst: str | IPv4 = "", via: str = "", port: int = 0, vni: int = -1
+    ) -> FdbEntry:
         """`bridge fdb append`: on a vxlan with `dst` a tunnel end, on a bridge port a static entry."""
         device = self.device(dev)
         if device.kind == "vxlan" and dst:
@@ -295,4 +327,3 @@ class Netns(Tables):
     def routes(self) -> str:
         """What `ip route` prints."""
         return "\n".join(map(str, self.fib.routes()))
-

@@ -75,9 +75,7 @@ class Neighbours:
         return sorted({**self.base, **self.entries}.values(), key=lambda n: (n.dev, n.dst))
 
 
-def update(
-    old: Neighbour, lladdr: Mac, state: str, now: int, *, override: bool
-) -> tuple[Neighbour, bool]:
+def update(old: Neighbour, lladdr: Mac, state: str, now: int, *, override: bool) -> tuple[Neighbour, bool]:
     """neigh_update for what the network says (never for an administrator): the new entry, and whether it changed.
 
     A permanent entry does not learn. Another address than the known one needs `override`.

@@ -43,7 +43,9 @@ def input_route(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop:
             return verdict
         return Rt("local", skb.dev, found=found, input=True)
     if not conf.forwarding:
-        return Rt("error", skb.dev, found=Found("", found.route, found.hop, found.rule), error="EHOSTUNREACH", input=True)
+        return Rt(
+            "error", skb.dev, found=Found("", found.route, found.hop, found.rule), error="EHOSTUNREACH", input=True
+        )
     if kind != "unicast":
         return Drop(Reason.IP_INVALID_DEST, found.route)
     return _forwarded(t, skb, ip, now, found)
@@ -78,6 +80,7 @@ def _broadcast(t: Tables, skb: Skb, ip: Ip, now: int, found: Found | None) -> Rt
 
 
 def flow_of(packet: Packet, ip: Ip, dev: str, mark: int) -> Flow:
+    """The lookup key of a packet that came in by `dev`."""
     sport, dport = ports_of(packet)
     return Flow(ip.dst, ip.src, dev, "", mark, ip.tos & 0x1C, ip.proto, sport, dport)
 

@@ -21,7 +21,8 @@ DONT, WANT, DO, PROBE = "dont", "want", "do", "probe"
 class Socket:
     """An ICMP (raw), UDP or TCP socket. `port` is the local port, or the echo id of an ICMP socket; `ttl` 0 = default.
 
-    pmtudisc: dont, want, do or probe; empty = the namespace's default. `app` is `echo` for a server, empty for a client.
+    pmtudisc: dont, want, do or probe; empty = the namespace's default. `app` is `echo` for a server, empty for a
+    client.
     """
 
     proto: int

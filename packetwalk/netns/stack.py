@@ -1,7 +1,9 @@
 """THE FILE TO READ: every stage of a packet through a room, and which stage may follow which.
 
-A stage takes the visit and the packet, notes what it did as a step, and returns the name of the next stage; None ends the
-branch. The table below is the whole control flow; a test checks that no stage returns anything else. The stages live where
+A stage takes the visit and the packet, notes what it did as a step, and returns the name of the next stage; None ends
+the
+branch. The table below is the whole control flow; a test checks that no stage returns anything else. The stages live
+where
 the kernel keeps them: `ip_input`, `ip_forward`, `ip_output`, `arp`, `bridge`, `icmp`, `encap`, `local`.
 """
 
@@ -44,7 +46,8 @@ FOLLOWS: Mapping[str, frozenset[str | None]] = MappingProxyType(
         "encap": frozenset({"route_out", "icmp_error", END}),
     }
 )
-"""Stage: the stages that may come next in the same branch. A stage that forks starts branches of its own (`Visit.go`)."""
+"""Stage: the stages that may come next in the same branch. A stage that forks starts branches of its own
+(`Visit.go`)."""
 
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {

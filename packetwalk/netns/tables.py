@@ -1,6 +1,7 @@
 """Everything one namespace knows: devices, sysctls, routes, neighbours, FDBs, sockets, waiting fragments.
 
-The stages read these tables and write the learned ones. Questions that need several tables at once (which source address,
+The stages read these tables and write the learned ones. Questions that need several tables at once (which source
+address,
 which MTU, is this address ours) are answered here, each after the kernel function it is named for.
 """
 
@@ -38,7 +39,8 @@ CONF_DEFAULTS = {
 
 
 class Rt(NamedTuple):
-    """A routing decision (struct rtable). kind: unicast, local, broadcast, multicast or error; `via` zero = on the link."""
+    """A routing decision (struct rtable). kind: unicast, local, broadcast, multicast or error; `via` zero = on the
+    link."""
 
     kind: str
     dev: str
@@ -170,7 +172,8 @@ class Tables:
         return addr in self.locals or self.fib.is_local(addr)
 
     def select_addr(self, dev: str, dst: int, scope: int) -> IPv4:
-        """inet_select_addr: an address of `dev` in the subnet of `dst`, else its first, else the first suitable elsewhere."""
+        """inet_select_addr: an address of `dev` in the subnet of `dst`, else its first, else the first suitable
+        elsewhere."""
         first = ANY
         device = self.devices.get(dev)
         for addr in device.addrs if device is not None else ():
@@ -254,4 +257,3 @@ def exception_key(found: Found, dst: int) -> tuple[object, ...]:
     route = found.route
     assert route is not None
     return (route.table, route.proto, route.scope, route.src, route.metric, found.hop, int(dst))
-

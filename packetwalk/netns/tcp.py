@@ -1,6 +1,7 @@
 """A TCP endpoint: segments in, segments out (RFC 9293, with Linux's options, timers and choices).
 
-Sans-I/O like the rest: `open`, `on_segment`, `close`, `on_timeout` return the segments to send. Sequence numbers start at
+Sans-I/O like the rest: `open`, `on_segment`, `close`, `on_timeout` return the segments to send. Sequence numbers
+start at
 zero; there is no congestion control beyond the initial window, since a walk looks at paths, not at throughput.
 """
 
@@ -37,7 +38,8 @@ class Segment(NamedTuple):
 class Connection:
     """One end of a connection. `advmss` is what we announce, `mss` the largest payload we send (TCP_MAXSEG).
 
-    send_size: bytes the program sends once connected; app: `echo` sends back what it reads, otherwise a client that closes.
+    send_size: bytes the program sends once connected; app: `echo` sends back what it reads, otherwise a client that
+    closes.
     """
 
     laddr: IPv4
@@ -237,7 +239,8 @@ class Connection:
 
 
 def syn_window(mss: int, *, answer: bool) -> int:
-    """The window a SYN (or SYN-ACK) announces: the buffer rounded down to whole segments (tcp_select_initial_window)."""
+    """The window a SYN (or SYN-ACK) announces: the buffer rounded down to whole segments
+    (tcp_select_initial_window)."""
     unit = mss - TIMESTAMP_LEN if answer else mss
     return min(65535, max(unit, 65535 // unit * unit if mss > 32768 else 64240 // unit * unit or unit))
 

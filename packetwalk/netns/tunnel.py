@@ -36,7 +36,7 @@ def df_of(device: Tunnel, frame: Packet, inner: Ip | None) -> bool:
     """DF of the outer header: `set`, `unset`, or `inherit` (inner DF; an inner IPv6 packet counts as DF)."""
     if device.df == "inherit":
         eth = frame.headers[0]
-        return inner is not None and inner.df or (isinstance(eth, Ethernet) and eth.type == 0x86DD)
+        return (inner is not None and inner.df) or (isinstance(eth, Ethernet) and eth.type == 0x86DD)
     return device.df == "set"
 
 
@@ -72,7 +72,8 @@ def ecn_decapsulate(outer_tos: int, packet: Packet) -> Packet | None:
 
 
 def ipip_lookup(t: Tables, outer: Ip) -> Ipip | None:
-    """ip_tunnel_lookup: remote and local both known, then remote, then local, then the device without either (tunl0)."""
+    """ip_tunnel_lookup: remote and local both known, then remote, then local, then the device without either
+    (tunl0)."""
     devices = [d for d in t.devices.values() if isinstance(d, Ipip) and d.up]
     for remote, local in ((outer.src, outer.dst), (outer.src, 0), (0, outer.dst), (0, 0)):
         for d in devices:
@@ -90,4 +91,3 @@ def udp_lookup(t: Tables, outer: Ip, udp: Udp, packet: Packet) -> Tunnel | None:
         if isinstance(d, Geneve) and isinstance(header, GeneveHeader) and (d.vni, d.remote) == (header.vni, outer.src):
             return d
     return None
-

@@ -22,13 +22,30 @@ class Skb:
     """A packet inside a room: it dies at the door. `mark` and the rest never leave; only `packet` does.
 
     dev is where it came in, out and nexthop where it goes; eth the link header it came with; pkt_type host, broadcast,
-    multicast or otherhost; error the ICMP error to send about it; frag_max and frag_list remember how a reassembled datagram was cut (IPCB).
+    multicast or otherhost; error the ICMP error to send about it; frag_max and frag_list remember how a reassembled
+    datagram was cut (IPCB).
     """
 
     __slots__ = (
-        "bridged", "depth", "dev", "error", "eth", "forwarded", "frag_list", "frag_max", "ignore_df", "mark", "mtu", "nexthop", "out",
-        "packet", "pkt_type", "redirect", "rt", "socket",
-    )  # fmt: skip
+        "bridged",
+        "depth",
+        "dev",
+        "error",
+        "eth",
+        "forwarded",
+        "frag_list",
+        "frag_max",
+        "ignore_df",
+        "mark",
+        "mtu",
+        "nexthop",
+        "out",
+        "packet",
+        "pkt_type",
+        "redirect",
+        "rt",
+        "socket",
+    )
 
     def __init__(self, packet: Packet, dev: str = "", out: str = "") -> None:
         self.packet = packet

@@ -1,4 +1,5 @@
-"""`ip -j`, `bridge -j`, sysctl.conf and the layout of a recording -> Network (see recordings/README.md for the layout)."""
+"""`ip -j`, `bridge -j`, sysctl.conf and the layout of a recording -> Network (see recordings/README.md for the
+layout)."""
 
 from __future__ import annotations
 
@@ -7,7 +8,20 @@ from typing import Any
 
 from packetwalk.addr import ANY, EVERYTHING, ZERO_MAC, IPv4, Mac, Prefix
 from packetwalk.netns.device import (
-    SCOPES, Addr, Bridge, Device, Dummy, Geneve, Ipip, Loopback, Nic, Port, Tunnel, UnknownDevice, Veth, Vxlan,
+    SCOPES,
+    Addr,
+    Bridge,
+    Device,
+    Dummy,
+    Geneve,
+    Ipip,
+    Loopback,
+    Nic,
+    Port,
+    Tunnel,
+    UnknownDevice,
+    Veth,
+    Vxlan,
 )  # fmt: skip
 from packetwalk.netns.fdb import FdbEntry
 from packetwalk.netns.fib import TABLES, Nexthop, PolicyRule, Route
@@ -16,17 +30,58 @@ from packetwalk.netns.neighbour import Neighbour
 from packetwalk.network import Network
 from packetwalk.snapshot.reader import Record, SnapshotError, flag, number, read_json, records
 
-KINDS: dict[str, type[Device]] = {"veth": Veth, "bridge": Bridge, "dummy": Dummy, "ipip": Ipip, "vxlan": Vxlan, "geneve": Geneve}
+KINDS: dict[str, type[Device]] = {
+    "veth": Veth,
+    "bridge": Bridge,
+    "dummy": Dummy,
+    "ipip": Ipip,
+    "vxlan": Vxlan,
+    "geneve": Geneve,
+}
 NOT_EVALUATED = ("iptables-save.txt", "ipset-save.txt", "ipvsadm-save.txt")
 LONG_AGO = -(10**15)
 
 # attributes without a meaning for the datapath, and settings at the value that means "off"
-DULL_ROUTE = {"dst", "gateway", "dev", "type", "table", "protocol", "scope", "prefsrc", "metric", "flags", "nexthops", "metrics", "tos",
+DULL_ROUTE = {"dst", "gateway", "dev", "type", "table", "protocol", "scope", "prefsrc", "metric", "flags", "nexthops",
+"metrics", "tos",
               "pref", "weight", "via", "cache"}  # fmt: skip
-DULL_RULE = {"priority", "src", "srclen", "dst", "dstlen", "iif", "oif", "fwmark", "fwmask", "table", "action", "not", "tos", "protocol",
-             "ipproto", "sport", "sport_start", "sport_end", "dport", "dport_start", "dport_end", "suppress_prefixlen", "goto", "nop",
-             "proto", "iif_detached", "oif_detached"}  # fmt: skip
-ODD_PORT = {"neigh_suppress": False, "isolated": None, "locked": False, "vlan_tunnel": False, "proxy_arp": False, "proxy_arp_wifi": False}
+DULL_RULE = {
+    "priority",
+    "src",
+    "srclen",
+    "dst",
+    "dstlen",
+    "iif",
+    "oif",
+    "fwmark",
+    "fwmask",
+    "table",
+    "action",
+    "not",
+    "tos",
+    "protocol",
+    "ipproto",
+    "sport",
+    "sport_start",
+    "sport_end",
+    "dport",
+    "dport_start",
+    "dport_end",
+    "suppress_prefixlen",
+    "goto",
+    "nop",
+    "proto",
+    "iif_detached",
+    "oif_detached",
+}
+ODD_PORT = {
+    "neigh_suppress": False,
+    "isolated": None,
+    "locked": False,
+    "vlan_tunnel": False,
+    "proxy_arp": False,
+    "proxy_arp_wifi": False,
+}
 ODD_VXLAN = ("external", "proxy", "rsc", "l2miss", "gbp", "gpe", "group", "remote6", "local6")
 
 
@@ -94,12 +149,13 @@ def _describe(path: Path) -> str:
     return f"{path.name} ({len(lines)} {'entries' if 'ip' in path.name[:5] and 'tables' not in path.name else 'rules'})"
 
 
-# -- ip -j -d link, addr -------------------------------------------------------------------------------------------------
+# -- ip -j -d link, addr
+# -------------------------------------------------------------------------------------------------
 
 
 def _load_link(room: Netns, link: Record) -> None:
     name = link.need("ifname", str)
-    flags = link.get("flags", [], list)
+    flags: list[str] = link.get("flags", [], list)
     kind = link.sub("linkinfo").get("info_kind", "", str)
     data = link.sub("linkinfo").sub("info_data")
     device: Device
@@ -110,7 +166,9 @@ def _load_link(room: Netns, link: Record) -> None:
     elif kind:
         device = UnknownDevice(what=kind)
     else:
-        device = Nic() if link.get("link_type", "", str) == "ether" else UnknownDevice(what=link.get("link_type", "?", str))
+        device = (
+            Nic() if link.get("link_type", "", str) == "ether" else UnknownDevice(what=link.get("link_type", "?", str))
+        )
     device.name, device.index = name, link.need("ifindex", number)
     device.mtu = link.need("mtu", number)
     device.mac = link.get("address", ZERO_MAC, Mac) if device.ether else ZERO_MAC
@@ -138,7 +196,9 @@ def _load_tunnel(device: Tunnel, data: Record) -> None:
         device.dport = data.get("port", device.dport, number)
         device.udp_csum = data.get("udp_csum", device.udp_csum, flag)
         device.df = data.get("df", "unset", str)
-        device.ttl_inherit = isinstance(device, Vxlan) and "ttl" not in data  # iproute2 leaves it out (real-kernel.md 23)
+        device.ttl_inherit = (
+            isinstance(device, Vxlan) and "ttl" not in data
+        )  # iproute2 leaves it out (real-kernel.md 23)
     else:
         device.df = "set" if data.get("pmtudisc", True, flag) else "unset"
     device.ttl = data.get("ttl", 0, lambda t: 0 if t == "inherit" else number(t))
@@ -199,7 +259,8 @@ def _scope(value: Any) -> int:
     return SCOPES[value] if value in SCOPES else number(value)
 
 
-# -- ip -j route, rule ---------------------------------------------------------------------------------------------------
+# -- ip -j route, rule
+# ---------------------------------------------------------------------------------------------------
 
 
 def _table(value: Any) -> int:
@@ -237,7 +298,7 @@ def read_route(entry: Record) -> Route:
 
 
 def _hop(entry: Record) -> Nexthop:
-    flags = entry.get("flags", [], list)
+    flags: list[str] = entry.get("flags", [], list)
     via = entry.get("gateway", ANY, IPv4)
     weight = entry.get("weight", 1, number)
     return Nexthop(entry.need("dev", str), via, weight, "onlink" in flags, "dead" in flags, "linkdown" in flags)
@@ -287,7 +348,8 @@ def _range(entry: Record, side: str) -> tuple[int, int] | None:
     return None
 
 
-# -- sysctl, neighbours, fdb ---------------------------------------------------------------------------------------------
+# -- sysctl, neighbours, fdb
+# ---------------------------------------------------------------------------------------------
 
 
 def _load_sysctls(room: Netns, path: Path) -> None:

@@ -24,7 +24,9 @@ def read_json(path: Path, kind: type) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise SnapshotError(f"{path}: cannot be read: {error}") from None
     except json.JSONDecodeError as error:
-        raise SnapshotError(f"{path}:{error.lineno}:{error.colno}: not JSON ({error.msg}); is the file cut off?") from None
+        raise SnapshotError(
+            f"{path}:{error.lineno}:{error.colno}: not JSON ({error.msg}); is the file cut off?"
+        ) from None
     if not isinstance(value, kind):
         raise SnapshotError(f"{path}: a JSON {'list' if kind is list else 'object'} was expected")
     return value
@@ -87,6 +89,7 @@ def number(text: Any) -> int:
 
 
 def flag(value: Any) -> bool:
+    """A truth value, also as 0 or 1."""
     if isinstance(value, bool):
         return value
     if value in (0, 1, "0", "1"):

@@ -1,0 +1,336 @@
+"""The command `packetwalk`. Everything heavy is imported by the command that needs it.
+
+Exit status: 0 delivered (and answered), 1 not, 2 bad input (one line on stderr), 3 something not modelled decided.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from packetwalk.network import Network
+    from packetwalk.trace import Flow, Trace
+
+DELIVERED, NOT_DELIVERED, BAD_INPUT, UNSUPPORTED, INTERRUPTED = 0, 1, 2, 3, 130
+SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
+LAYOUTS = ("summary", "full", "minimal", "json")
+COLOURS = ("auto", "always", "never")
+SIZE_MAX = 65507  # what an IPv4 datagram has left for data beside an IP and a UDP or ICMP header
+
+# typer carries click's exceptions under a name of its own since 0.27, and only their base class knows all of them.
+CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+class BadInput(Exception):
+    """What was asked cannot be done; the text is one line for a person."""
+
+
+Snapshot = Annotated[
+    Path,
+    typer.Option("--snapshot", metavar="DIR", help="Folder with snapshot.json and state/ (else the built-in sample)."),
+]
+
+
+# -- the commands ------------------------------------------------------------------------------------------------------
+
+
+@app.callback(invoke_without_command=True)
+def packetwalk(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    """Show the path of a packet through Linux network namespaces, as the kernel would take it.
+
+    \b
+    Examples, all on the snapshot that comes with packetwalk (Calico with IP-in-IP on two nodes):
+      packetwalk rooms                       who is there
+      packetwalk walk a b                    ping pod b from pod a: what changed on the way
+      packetwalk walk a b --tcp 8080 --full  every step, with the table entry that decided
+      packetwalk show node-1 routes          what `ip route` prints there
+      packetwalk commands node-1             the shell lines that build that node
+
+    Exit status: 0 delivered, 1 not delivered, 2 bad input, 3 something that is not modelled decided.
+    """
+    if version:
+        _emit(f"packetwalk {_version()}")
+        raise typer.Exit(DELIVERED)
+    if ctx.invoked_subcommand is None:
+        _emit(ctx.get_help())
+
+
+@app.command()
+def walk(
+    src: Annotated[str, typer.Argument(metavar="SRC", help="Room that sends.")],
+    dst: Annotated[str, typer.Argument(metavar="DST", help="Room or IPv4 address it sends to.")],
+    snapshot: Snapshot = SAMPLE,
+    icmp: Annotated[bool, typer.Option("--icmp", help="An echo request (the default).")] = False,
+    udp: Annotated[Optional[int], typer.Option(metavar="PORT", min=1, max=65535, help="A UDP datagram.")] = None,  # noqa: UP045
+    tcp: Annotated[Optional[int], typer.Option(metavar="PORT", min=1, max=65535, help="A TCP connection.")] = None,  # noqa: UP045
+    size: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(metavar="N", min=0, max=SIZE_MAX, help="Bytes of payload; else 56 (icmp), 32 (udp), 0 (tcp)."),
+    ] = None,
+    ttl: Annotated[Optional[int], typer.Option(metavar="N", min=1, max=255, help="Time to live.")] = None,  # noqa: UP045
+    df: Annotated[Optional[bool], typer.Option("--df/--no-df", help="Forbid or allow fragments.")] = None,  # noqa: UP045
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Start with neighbours and FDBs as they are: ARP shows.")
+    ] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Stands for the kernel's hash secret.")] = 0,
+    costs: Annotated[Optional[Path], typer.Option(metavar="FILE", help="JSON: {stage: nanoseconds}.")] = None,  # noqa: UP045
+    full: Annotated[bool, typer.Option("--full", help="Every step and what decided it.")] = False,
+    minimal: Annotated[bool, typer.Option("--minimal", help="One line.")] = False,
+    output: Annotated[
+        Optional[str], typer.Option("--output", "-o", metavar="FORMAT", help="summary|full|minimal|json.")
+    ] = None,  # noqa: UP045, E501
+    color: Annotated[str, typer.Option(metavar="WHEN", help="auto|always|never; NO_COLOR is respected.")] = "auto",
+) -> None:
+    """Send one packet and show where it and its answer went.
+
+    \b
+    Examples:
+      packetwalk walk a b
+      packetwalk walk a b --tcp 8080 --full
+      packetwalk walk a out --size 1472 --df --cold
+      packetwalk walk n1-a 10.244.2.2 --snapshot recordings/S3-flannel-vxlan -o json
+    """
+    colour = _colour(color)
+    layout = _layout(full, minimal, output)
+    network = _network(snapshot, seed)
+    flow = _flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
+    trace = _walk(network, flow, cold, costs)
+    _emit(_text(trace, layout, colour))
+    raise typer.Exit(_status(trace))
+
+
+@app.command()
+def rooms(snapshot: Snapshot = SAMPLE) -> None:
+    """List the rooms of a snapshot: name, role, addresses."""
+    network = _network(snapshot)
+    rows = []
+    for room in network:
+        addrs = [str(a) for d in room.devices.values() if d.kind != "loopback" for a in d.addrs]
+        rows.append((room.name, network.roles.get(room.name, ""), " ".join(addrs)))
+    widths = [max((len(row[i]) for row in rows), default=0) for i in (0, 1)]
+    _emit("\n".join(f"{name:{widths[0]}}  {role:{widths[1]}}  {addrs}".rstrip() for name, role, addrs in rows))
+
+
+@app.command()
+def show(
+    room: Annotated[str, typer.Argument(metavar="NETNS", help="Room whose table is wanted.")],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="routes|rules|neigh|fdb|links|addrs.")],
+    snapshot: Snapshot = SAMPLE,
+) -> None:
+    """Print a room's table as `ip` and `bridge` print it.
+
+    \b
+    Examples:
+      packetwalk show node-1 routes
+      packetwalk show n1 fdb --snapshot recordings/S3-flannel-vxlan
+    """
+    from packetwalk import commands as lines
+
+    _known(table, lines.SHOWN, "table")
+    network = _network(snapshot)
+    _known(room, network.rooms, "room")
+    _emit(lines.show(network, room, table))
+
+
+@app.command()
+def commands(
+    room: Annotated[Optional[str], typer.Argument(metavar="[NETNS]", help="Only this room and its wires.")] = None,  # noqa: UP045
+    snapshot: Snapshot = SAMPLE,
+) -> None:
+    """Print the shell lines that build the same network with iproute2 (as root)."""
+    from packetwalk import commands as lines
+
+    network = _network(snapshot)
+    if room is not None:
+        _known(room, network.rooms, "room")
+    _emit("\n".join(lines.commands(network, room)))
+
+
+@app.command()
+def predict(
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="Folder with recording.json.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every frame.")] = False,
+) -> None:
+    """Replay the probes of a recording and say what a real kernel would show."""
+    import json
+
+    from packetwalk.predict import predict as replay
+    from packetwalk.snapshot import SnapshotError
+
+    _snapshot_folder(recording)
+    try:
+        answer = replay(recording)
+    except SnapshotError as error:
+        raise BadInput(str(error)) from None
+    if as_json:
+        _emit(json.dumps(answer))
+        return
+    _emit("\n".join(f"{p['name']}: {p['result']['outcome']}, {len(p['frames'])} frames" for p in answer["probes"]))
+
+
+# -- what was asked ----------------------------------------------------------------------------------------------------
+
+
+def _snapshot_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise BadInput(f"{folder}: no such folder")
+    if not (folder / "snapshot.json").exists():
+        raise BadInput(f"{folder} is not a snapshot: it has no snapshot.json")
+
+
+def _network(folder: Path, seed: int = 0) -> Network:
+    from packetwalk.snapshot import SnapshotError, load_snapshot
+
+    _snapshot_folder(folder)
+    try:
+        return load_snapshot(folder, seed=seed)
+    except SnapshotError as error:
+        raise BadInput(str(error)) from None
+
+
+def _known(word: str, words: Iterable[str], what: str) -> str:
+    """The word itself; BadInput with the nearest one if it is none of `words`."""
+    words = list(words)
+    if word in words:
+        return word
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, words, 1, 0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(words)}"
+    raise BadInput(f"there is no {what} {word!r}; {hint}")
+
+
+def _flow(
+    network: Network, src: str, dst: str, *, icmp: bool, udp: int | None, tcp: int | None,
+    size: int | None, ttl: int | None, df: bool | None,
+) -> Flow:  # fmt: skip
+    from packetwalk.addr import IPv4
+    from packetwalk.engine.walk import address_of
+    from packetwalk.trace import Flow
+
+    kinds = [kind for kind, given in (("icmp", icmp), ("udp", udp is not None), ("tcp", tcp is not None)) if given]
+    if len(kinds) > 1:
+        raise BadInput(f"{' and '.join(f'--{kind}' for kind in kinds)} exclude each other")
+    _known(src, network.rooms, "room")
+    try:
+        if dst in network:
+            address, to = address_of(network, dst), dst
+        elif dst[:1].isdecimal() and "." in dst:
+            address, to = IPv4(dst), ""
+        elif ":" in dst:
+            raise BadInput(f"{dst!r} is no IPv4 address; IPv6 is not modelled")
+        else:
+            raise BadInput(_known(dst, network.rooms, "room"))
+    except (KeyError, ValueError) as error:
+        raise BadInput(str(error.args[0])) from None
+    modes = {None: "", True: "do", False: "dont"}
+    kind = kinds[0] if kinds else "icmp"
+    return Flow(
+        kind, src, address, udp or tcp or 0, size=-1 if size is None else size, ttl=ttl or 0, df=modes[df], to=to
+    )
+
+
+def _layout(full: bool, minimal: bool, output: str | None) -> str:
+    if output is not None:
+        _known(output, LAYOUTS, "output format")
+    asked = {*(["full"] if full else []), *(["minimal"] if minimal else []), *([output] if output else [])}
+    if len(asked) > 1:
+        raise BadInput(f"one output is possible, not {' and '.join(sorted(asked))}")
+    return asked.pop() if asked else "summary"
+
+
+def _walk(network: Network, flow: Flow, cold: bool, costs: Path | None) -> Trace:
+    from packetwalk.engine.costs import DEFAULT_COSTS, load_costs
+    from packetwalk.engine.walk import walk as send
+
+    try:
+        prices = DEFAULT_COSTS if costs is None else load_costs(costs)
+    except OSError as error:
+        raise BadInput(f"{costs}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInput(str(error) if str(costs) in str(error) else f"{costs}: {error}") from None
+    return send(network, flow, cold=cold, costs=prices)
+
+
+# -- what is answered --------------------------------------------------------------------------------------------------
+
+
+def _text(trace: Trace, layout: str, colour: bool) -> str:
+    if layout == "json":
+        import json
+
+        return json.dumps(trace.to_dict(), indent=1)
+    from packetwalk import text
+
+    printer = {"summary": text.summary, "full": text.full, "minimal": text.minimal}[layout]
+    return printer(trace) if layout == "minimal" else printer(trace, color=colour)
+
+
+def _status(trace: Trace) -> int:
+    if trace.result.outcome == "unsupported":
+        return UNSUPPORTED
+    return DELIVERED if trace.delivered else NOT_DELIVERED
+
+
+def _colour(when: str) -> bool:
+    """Whether to colour: `auto` does on a terminal that can, unless NO_COLOR is set (no-color.org)."""
+    _known(when, COLOURS, "--color value")
+    if when != "auto":
+        return when == "always"
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _emit(text: str) -> None:
+    """Print. A reader who has gone away (`| head`) is no error, and the exit status stays what it was to be."""
+    try:
+        if text:
+            sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it exits
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("packetwalk")
+    except PackageNotFoundError:
+        return "(not installed: run from its source)"
+
+
+def _complain(line: str) -> int:
+    print(f"packetwalk: {' '.join(line.split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line (sys.argv unless given) and return its exit status."""
+    command: Any = typer.main.get_command(app)
+    try:
+        status = command.main(args=argv, prog_name="packetwalk", standalone_mode=False)
+    except BadInput as error:
+        return _complain(str(error))
+    except CLICK_ERROR as error:
+        ctx = getattr(error, "ctx", None)
+        path = ctx.command_path if ctx is not None else "packetwalk"
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        return _complain(f"{message.rstrip('.')} (see {path} --help)")
+    except typer.Abort:
+        return INTERRUPTED
+    return status if isinstance(status, int) else DELIVERED
