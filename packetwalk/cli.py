@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,7 +39,9 @@ class BadInput(Exception):
 
 Snapshot = Annotated[
     Path,
-    typer.Option("--snapshot", metavar="DIR", help="Folder with snapshot.json and state/ (else the built-in sample)."),
+    typer.Option(
+        "--snapshot", metavar="DIR", help="Folder with snapshot.json and state/ (else the sample).", show_default=False
+    ),
 ]
 
 
@@ -76,24 +78,24 @@ def walk(
     dst: Annotated[str, typer.Argument(metavar="DST", help="Room or IPv4 address it sends to.")],
     snapshot: Snapshot = SAMPLE,
     icmp: Annotated[bool, typer.Option("--icmp", help="An echo request (the default).")] = False,
-    udp: Annotated[Optional[int], typer.Option(metavar="PORT", min=1, max=65535, help="A UDP datagram.")] = None,  # noqa: UP045
-    tcp: Annotated[Optional[int], typer.Option(metavar="PORT", min=1, max=65535, help="A TCP connection.")] = None,  # noqa: UP045
+    udp: Annotated[int | None, typer.Option(metavar="PORT", help="A UDP datagram to that port.")] = None,
+    tcp: Annotated[int | None, typer.Option(metavar="PORT", help="A TCP connection to that port.")] = None,
     size: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(metavar="N", min=0, max=SIZE_MAX, help="Bytes of payload; else 56 (icmp), 32 (udp), 0 (tcp)."),
+        int | None,
+        typer.Option(metavar="N", help="Bytes of payload, to 65507; else 56 (icmp), 32 (udp), 0 (tcp)."),
     ] = None,
-    ttl: Annotated[Optional[int], typer.Option(metavar="N", min=1, max=255, help="Time to live.")] = None,  # noqa: UP045
-    df: Annotated[Optional[bool], typer.Option("--df/--no-df", help="Forbid or allow fragments.")] = None,  # noqa: UP045
+    ttl: Annotated[int | None, typer.Option(metavar="N", help="Time to live, 1 to 255.")] = None,
+    df: Annotated[bool | None, typer.Option("--df/--no-df", help="Forbid or allow fragments.")] = None,
     cold: Annotated[
         bool, typer.Option("--cold", help="Start with neighbours and FDBs as they are: ARP shows.")
     ] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Stands for the kernel's hash secret.")] = 0,
-    costs: Annotated[Optional[Path], typer.Option(metavar="FILE", help="JSON: {stage: nanoseconds}.")] = None,  # noqa: UP045
+    costs: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON: {stage: nanoseconds}.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Every step and what decided it.")] = False,
     minimal: Annotated[bool, typer.Option("--minimal", help="One line.")] = False,
     output: Annotated[
-        Optional[str], typer.Option("--output", "-o", metavar="FORMAT", help="summary|full|minimal|json.")
-    ] = None,  # noqa: UP045, E501
+        str | None, typer.Option("--output", "-o", metavar="FORMAT", help="summary|full|minimal|json.")
+    ] = None,
     color: Annotated[str, typer.Option(metavar="WHEN", help="auto|always|never; NO_COLOR is respected.")] = "auto",
 ) -> None:
     """Send one packet and show where it and its answer went.
@@ -105,6 +107,10 @@ def walk(
       packetwalk walk a out --size 1472 --df --cold
       packetwalk walk n1-a 10.244.2.2 --snapshot recordings/S3-flannel-vxlan -o json
     """
+    _within("--ttl", ttl, 1, 255)
+    _within("--size", size, 0, SIZE_MAX)
+    _within("--udp", udp, 1, 65535)
+    _within("--tcp", tcp, 1, 65535)
     colour = _colour(color)
     layout = _layout(full, minimal, output)
     network = _network(snapshot, seed)
@@ -149,10 +155,10 @@ def show(
 
 @app.command()
 def commands(
-    room: Annotated[Optional[str], typer.Argument(metavar="[NETNS]", help="Only this room and its wires.")] = None,  # noqa: UP045
+    room: Annotated[str | None, typer.Argument(metavar="[NETNS]", help="Only this room and its wires.")] = None,
     snapshot: Snapshot = SAMPLE,
 ) -> None:
-    """Print the shell lines that build the same network with iproute2 (as root)."""
+    """Print the shell lines that build the network."""
     from packetwalk import commands as lines
 
     network = _network(snapshot)
@@ -166,7 +172,7 @@ def predict(
     recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="Folder with recording.json.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every frame.")] = False,
 ) -> None:
-    """Replay the probes of a recording and say what a real kernel would show."""
+    """Say what a kernel would do with recorded probes."""
     import json
 
     from packetwalk.predict import predict as replay
@@ -213,6 +219,11 @@ def _known(word: str, words: Iterable[str], what: str) -> str:
     near = get_close_matches(word, words, 1, 0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(words)}"
     raise BadInput(f"there is no {what} {word!r}; {hint}")
+
+
+def _within(option: str, value: int | None, low: int, high: int) -> None:
+    if value is not None and not low <= value <= high:
+        raise BadInput(f"{option} {value} is out of range: {low} to {high} was expected")
 
 
 def _flow(
@@ -263,7 +274,7 @@ def _walk(network: Network, flow: Flow, cold: bool, costs: Path | None) -> Trace
     except OSError as error:
         raise BadInput(f"{costs}: {error.strerror}") from None
     except ValueError as error:
-        raise BadInput(str(error) if str(costs) in str(error) else f"{costs}: {error}") from None
+        raise BadInput(str(error) if str(costs) in str(error) else f"{costs}: not JSON: {error}") from None
     return send(network, flow, cold=cold, costs=prices)
 
 

@@ -5,7 +5,6 @@ The questions come from a recording's folder (`recording.json`, `snapshot.json`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,17 @@ from packetwalk.addr import ANY, IPv4
 from packetwalk.engine.costs import DEFAULT_COSTS
 from packetwalk.engine.sim import Simulation
 from packetwalk.engine.walk import Client
+from packetwalk.frames import frames
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.route import output_route
 from packetwalk.netns.socket import DO, DONT, PROBE, WANT
 from packetwalk.network import Network
 from packetwalk.packet import (
     PROTO_UDP,
-    Arp,
-    Ethernet,
-    Geneve,
-    Header,
-    Icmp,
-    Ip,
-    Packet,
-    Tcp,
-    Udp,
-    Vxlan,
-    payload_len,
-    quoted,
-    size,
-    visible,
 )
 from packetwalk.snapshot.iproute import load_neighbours, load_snapshot
 from packetwalk.snapshot.reader import Record, SnapshotError, read_json
-from packetwalk.trace import Flow, Hop, Result
+from packetwalk.trace import Flow, Result
 
 SECOND = 1_000_000_000
 GAP = SECOND  # between one probe and the next: the recorder settles
@@ -191,86 +177,3 @@ def result_dict(flow: Flow, r: Result | None) -> dict[str, Any]:
         }
         return {"outcome": "error", "errno": r.errno, "errqueue": queue}
     return {"outcome": r.outcome, "errno": r.errno}
-
-
-def frames(hops: list[Hop], start: int) -> Iterator[dict[str, Any]]:
-    """What a capture on every interface shows: out where a device is handed a packet, in where one appears."""
-    for hop in hops:
-        for step, at in zip(hop.steps, hop.times, strict=True):
-            direction = {"transmit": "out", "receive": "in"}.get(step.stage)
-            if direction is not None:
-                yield {
-                    "t_ns": at - start, "netns": hop.room, "dev": step.dev, "dir": direction, "len": size(step.packet),
-                    "layers": layers(step.packet),
-                }  # fmt: skip
-
-
-def layers(packet: Packet) -> list[dict[str, Any]]:
-    """The headers from outermost to innermost as a recording lists them."""
-    shown = visible(packet)
-    out: list[dict[str, Any]] = []
-    for i, header in enumerate(shown.headers):
-        layer = _LAYERS[type(header)](header)
-        if isinstance(header, Tcp):
-            layer["payload"] = payload_len(shown.payload)
-        if isinstance(header, Ip) and header.offset:
-            return [*out, layer]
-        if isinstance(header, Icmp) and i == len(shown.headers) - 1:
-            about = quoted(packet)
-            if about is not None:
-                layer["quoted"] = layers(about)
-        out.append(layer)
-    return out
-
-
-def _eth(h: Ethernet) -> dict[str, Any]:
-    return {"proto": "eth", "src": str(h.src), "dst": str(h.dst), "type": f"0x{h.type:04x}"}
-
-
-def _arp(h: Arp) -> dict[str, Any]:
-    op = {1: "request", 2: "reply"}.get(h.op, str(h.op))
-    return {"proto": "arp", "op": op, "sha": str(h.sha), "spa": str(h.spa), "tha": str(h.tha), "tpa": str(h.tpa)}
-
-
-def _ip(h: Ip) -> dict[str, Any]:
-    return {
-        "proto": "ip",
-        "src": str(h.src),
-        "dst": str(h.dst),
-        "ttl": h.ttl,
-        "tos": h.tos,
-        "id": h.id,
-        "df": h.df,
-        "mf": h.mf,
-        "offset": h.offset,
-        "protocol": h.proto,
-        "len": h.len,
-    }
-
-
-def _icmp(h: Icmp) -> dict[str, Any]:
-    layer: dict[str, Any] = {"proto": "icmp", "type": h.type, "code": h.code}
-    if h.type in (0, 8):
-        layer |= {"id": h.id, "seq": h.seq}
-    if h.mtu:
-        layer["mtu"] = h.mtu
-    return layer
-
-
-def _tcp(h: Tcp) -> dict[str, Any]:
-    layer = {"proto": "tcp", "sport": h.sport, "dport": h.dport, "flags": h.flags, "payload": 0}
-    return {**layer, "mss": h.mss} if h.mss else layer
-
-
-_LAYERS: dict[type[Header], Callable[[Any], dict[str, Any]]] = {
-    Ethernet: _eth,
-    Arp: _arp,
-    Ip: _ip,
-    Icmp: _icmp,
-    Udp: lambda h: {"proto": "udp", "sport": h.sport, "dport": h.dport, "payload": h.len - 8},
-    Tcp: _tcp,
-    Vxlan: lambda h: {"proto": "vxlan", "vni": h.vni},
-    Geneve: lambda h: {"proto": "geneve", "vni": h.vni},
-}
-
-__all__ = ["Replay", "predict"]

@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("netns.tables",),
     ("netns.conntrack", "netns.fib", "netns.neighbour", "netns.fdb", "netns.socket"),
     ("netns.device", "netns.tcp"),
+    ("frames",),
     ("codec", "trace"),
     ("text",),
     ("packet",),
@@ -50,14 +51,14 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "kube": (),
     "cni": (),
     "snapshot": ("", "iproute", "reader"),
-    "kernel": (),
+    "kernel": ("", "realise", "capture", "probe", "record", "compare", "generate"),
 }
 
 # Siblings that may be imported all the same.
 SIBLINGS = {"kernel": {"engine", "snapshot"}}
 
 # Units that may import less than lies below them.
-ONLY = {"view": {"network", "codec", "trace", "text", "packet", "addr"}}
+ONLY = {"view": {"network", "frames", "codec", "trace", "text", "packet", "addr"}}
 
 # Imports that go up, each allowed in one function and nowhere else: (module, function) -> unit.
 LAZY = {("trace", "Trace._repr_html_"): "view"}

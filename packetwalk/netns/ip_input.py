@@ -69,7 +69,7 @@ def route_in(v: Visit, skb: Skb) -> str | None:
     skb.rt = result
     by = result.found.by if result.found is not None else None
     if result.error == "unsupported":
-        v.unsupported(skb, "route", str(by))
+        v.unsupported(skb, "route", str(by or f"to multicast {ip.dst}"))
         return None
     v.step("route_in", result.dev, by or result.error, skb.packet)
     if result.kind == "error":

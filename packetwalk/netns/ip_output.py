@@ -39,7 +39,7 @@ def route_out(v: Visit, skb: Skb) -> str | None:
         skb.rt = rt
     by = rt.found.by if rt.found is not None else None
     if rt.error == "unsupported":
-        v.unsupported(skb, "route", str(by))
+        v.unsupported(skb, "route", str(by or f"to multicast {ip.dst}"))
         return None
     if rt.error:
         v.drop(skb, Reason.IP_OUTNOROUTES, by, errno=rt.error)

@@ -28,7 +28,7 @@ def input_route(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop:
     if (is_loopback(dst) or is_loopback(src)) and not conf.route_localnet and skb.dev != "lo":
         return Drop(Reason.IP_LOCALNET)
     if is_multicast(dst):
-        return Rt("error", skb.dev, error="unsupported", found=Found("unsupported", None, None, None))
+        return Rt("error", skb.dev, error="unsupported")  # ip_mc_validate_source and mroute are not modelled
     found = t.fib.lookup(flow_of(skb.packet, ip, skb.dev, skb.mark), flow_hash(t, ip))
     if found.error:
         unforwarded = not conf.forwarding and found.error != "unsupported"

@@ -52,7 +52,7 @@ STRANGER = Mac("02:00:00:00:00:99")
 ENDS = frozenset({"transmit", "deliver", "hold", "drop", "unsupported", "consume"})
 
 
-# -- rooms ----------------------------------------------------------------------------------------------------------
+# -- rooms ----------------------------------------------------------------------------------------------
 
 
 def host(name: str, addr: str = "10.0.0.1/24", mac: Mac = M1, *, dev: str = "eth0", gateway: str = "") -> Netns:
@@ -120,7 +120,7 @@ def vxlan(
     return room.link_add(name, Vxlan(mac=mac, vni=vni, local=IPv4(local), remote=far, mtu=1450, **more))
 
 
-# -- packets ----------------------------------------------------------------------------------------------------------
+# -- packets --------------------------------------------------------------------------------------------
 
 
 def echo(src: str, dst: str, *, size: int = 56, ttl: int = 64, ident: int = 7, seq: int = 1, **ip: Any) -> Packet:
@@ -169,7 +169,7 @@ def pinger(room: Netns, ident: int = 7) -> Socket:
     return room.sockets.bind(Socket(PROTO_ICMP, ident))
 
 
-# -- reading steps ----------------------------------------------------------------------------------------------------------
+# -- reading steps --------------------------------------------------------------------------------------
 
 
 def stages(steps: Iterable[Step]) -> list[str]:

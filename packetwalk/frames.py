@@ -1,0 +1,105 @@
+"""Frames in the form of a recording: what a capture on every interface shows of a walk, header by header."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from packetwalk.packet import (
+    Arp,
+    Ethernet,
+    Geneve,
+    Header,
+    Icmp,
+    Ip,
+    Packet,
+    Tcp,
+    Udp,
+    Vxlan,
+    payload_len,
+    quoted,
+    size,
+    visible,
+)
+from packetwalk.trace import Hop
+
+
+def frames(hops: Iterable[Hop], start: int) -> Iterator[dict[str, Any]]:
+    """What a capture on every interface shows: out where a device is handed a packet, in where one appears."""
+    for hop in hops:
+        for step, at in zip(hop.steps, hop.times, strict=True):
+            direction = {"transmit": "out", "receive": "in"}.get(step.stage)
+            if direction is not None:
+                yield {
+                    "t_ns": at - start, "netns": hop.room, "dev": step.dev, "dir": direction, "len": size(step.packet),
+                    "layers": layers(step.packet),
+                }  # fmt: skip
+
+
+def layers(packet: Packet) -> list[dict[str, Any]]:
+    """The headers from outermost to innermost as a recording lists them."""
+    shown = visible(packet)
+    out: list[dict[str, Any]] = []
+    for i, header in enumerate(shown.headers):
+        layer = _LAYERS[type(header)](header)
+        if isinstance(header, Tcp):
+            layer["payload"] = payload_len(shown.payload)
+        if isinstance(header, Ip) and header.offset:
+            return [*out, layer]
+        if isinstance(header, Icmp) and i == len(shown.headers) - 1:
+            about = quoted(packet)
+            if about is not None:
+                layer["quoted"] = layers(about)
+        out.append(layer)
+    return out
+
+
+def _eth(h: Ethernet) -> dict[str, Any]:
+    return {"proto": "eth", "src": str(h.src), "dst": str(h.dst), "type": f"0x{h.type:04x}"}
+
+
+def _arp(h: Arp) -> dict[str, Any]:
+    op = {1: "request", 2: "reply"}.get(h.op, str(h.op))
+    return {"proto": "arp", "op": op, "sha": str(h.sha), "spa": str(h.spa), "tha": str(h.tha), "tpa": str(h.tpa)}
+
+
+def _ip(h: Ip) -> dict[str, Any]:
+    return {
+        "proto": "ip",
+        "src": str(h.src),
+        "dst": str(h.dst),
+        "ttl": h.ttl,
+        "tos": h.tos,
+        "id": h.id,
+        "df": h.df,
+        "mf": h.mf,
+        "offset": h.offset,
+        "protocol": h.proto,
+        "len": h.len,
+    }
+
+
+def _icmp(h: Icmp) -> dict[str, Any]:
+    layer: dict[str, Any] = {"proto": "icmp", "type": h.type, "code": h.code}
+    if h.type in (0, 8):
+        layer |= {"id": h.id, "seq": h.seq}
+    if h.mtu:
+        layer["mtu"] = h.mtu
+    return layer
+
+
+def _tcp(h: Tcp) -> dict[str, Any]:
+    layer = {"proto": "tcp", "sport": h.sport, "dport": h.dport, "flags": h.flags, "payload": 0}
+    return {**layer, "mss": h.mss} if h.mss else layer
+
+
+_LAYERS: dict[type[Header], Callable[[Any], dict[str, Any]]] = {
+    Ethernet: _eth,
+    Arp: _arp,
+    Ip: _ip,
+    Icmp: _icmp,
+    Udp: lambda h: {"proto": "udp", "sport": h.sport, "dport": h.dport, "payload": h.len - 8},
+    Tcp: _tcp,
+    Vxlan: lambda h: {"proto": "vxlan", "vni": h.vni},
+    Geneve: lambda h: {"proto": "geneve", "vni": h.vni},
+}
