@@ -47,7 +47,7 @@ def commands(network: Network, room: str | None = None) -> list[str]:
         if end == wire.a and room in (None, wire.a[0], wire.b[0]):
             lines += _shaping(wire)
     for r in rooms:
-        lines += [*_rules(r), *_routes(r), *_neighbours(r), *_fdb(r), *_rest(r)]
+        lines += [*_routes(r), *_rules(r), *_neighbours(r), *_fdb(r), *_rest(r)]
     return lines
 
 
@@ -74,7 +74,7 @@ def _wire(network: Network, wire: Wire) -> Iterator[str]:
     (a, adev), (b, bdev) = wire.a, wire.b
     near, far = network[a].device(adev), network[b].device(bdev)
     yield (
-        f"ip link add {quote(adev)} netns {quote(a)} {_identity(near)} type veth "
+        f"ip link add name {quote(adev)} netns {quote(a)} {_identity(near)} type veth "
         f"peer name {quote(bdev)} netns {quote(b)} {_identity(far)}"
     )
 
@@ -100,7 +100,7 @@ def _links(room: Netns, wired: set[str]) -> Iterator[str]:
             continue
         if isinstance(device, Veth):
             yield f"# {room.name}: the other end of {device.name} is in no room; a dummy stands in for it"
-        yield _ip(room, f"link add {quote(device.name)} {_identity(device)} type {kind}")
+        yield _ip(room, f"link add name {quote(device.name)} {_identity(device)} type {kind}")
 
 
 def _kind(device: Device) -> str | None:
@@ -143,16 +143,16 @@ def _bridging(room: Netns) -> Iterator[str]:
     """Ports join in the order of their numbers, the order of flooding; MTUs come last: joining may change them."""
     ports = sorted((d for d in room.devices.values() if d.master), key=lambda d: (d.master, d.port.number))
     for device in ports:
-        yield _ip(room, f"link set {quote(device.name)} master {quote(device.master)}")
+        yield _ip(room, f"link set dev {quote(device.name)} master {quote(device.master)}")
         flags = " ".join(_port(device.port))
         if flags:
             yield f"bridge -n {quote(room.name)} link set dev {quote(device.name)} {flags}"
     for device in room.devices.values():
         if isinstance(device, Bridge) and any(d.master == device.name for d in ports):
-            yield _ip(room, f"link set {quote(device.name)} mtu {device.mtu}")
+            yield _ip(room, f"link set dev {quote(device.name)} mtu {device.mtu}")
     for device in room.devices.values():
         if isinstance(device, Tunnel) and getattr(room.devices.get(device.link), "kind", "") == "bridge":
-            yield _ip(room, f"link set {quote(device.name)} mtu {device.mtu}")
+            yield _ip(room, f"link set dev {quote(device.name)} mtu {device.mtu}")
 
 
 def _port(port: Port) -> Iterator[str]:
@@ -175,7 +175,7 @@ def _up(room: Netns) -> Iterator[str]:
         if device.up:
             words.append("up")
         if words and (_kind(device) or device.kind in ("nic", "loopback")):
-            yield _ip(room, f"link set {quote(device.name)} {' '.join(words)}")
+            yield _ip(room, f"link set dev {quote(device.name)} {' '.join(words)}")
 
 
 # -- sysctls, addresses -----------------------------------------------------------------------------------------------
@@ -249,9 +249,12 @@ def _rules(room: Netns) -> Iterator[str]:
 
 
 def _routes(room: Netns) -> Iterator[str]:
-    """A gateway must be on a link already, so plain routes come first; `append` where an equal prefix is there."""
-    for number in sorted(room.fib.tables):
-        routes = list(room.fib.tables[number])
+    """A gateway must be on a link already (fib_check_nh): plain routes first, main before other tables, rules later.
+
+    `append` is for an equal prefix that is there already, perhaps put there by the kernel.
+    """
+    for number in sorted(room.fib.tables, reverse=True):
+        routes = room.fib.routes(number)
         rank: dict[object, int] = {}
         for route in routes:
             key = (route.dst, route.tos, route.metric)

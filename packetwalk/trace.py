@@ -216,6 +216,11 @@ class Trace:
         return ((hop, step) for hop in self.hops for step in hop.steps)
 
     @property
+    def totals(self) -> text.Totals:
+        """Rooms, tunnels with the bytes they add, TTL spent, path MTU, number of drops."""
+        return text.totals(self)
+
+    @property
     def drops(self) -> list[tuple[str, Step]]:
         """(room, step) of every drop."""
         return [(hop.room, step) for hop, step in self.steps if step.stage == "drop"]

@@ -129,7 +129,7 @@ class Simulation:
         if work is None:
             return
         start = self.now + (
-            self.costs.get("app", 0) if work.context == TASK and work.why not in ("resume", "arm") else 0
+            self.costs.get("app", 0) if work.why == "app" else 0
         )
         steps = work.do(self.network.rooms[work.room], start)
         end = self._play(work, steps, start)

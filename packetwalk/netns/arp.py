@@ -42,7 +42,7 @@ def arp_resolve(v: Visit, skb: Skb) -> str | None:
     asking = entry.state == "INCOMPLETE"
     waiting = entry.waiting if asking else ()
     queue = [w for w in waiting if isinstance(w, Skb)]
-    while queue and sum(size(w.packet) for w in queue) + size(skb.packet) > UNRES_QLEN_BYTES:
+    while queue and sum(truesize(w) for w in [*queue, skb]) > UNRES_QLEN_BYTES:
         v.drop(queue.pop(0), Reason.NEIGH_QUEUEFULL, entry)
     entry = entry._replace(state="INCOMPLETE", lladdr=None, waiting=(*queue, skb), probes=entry.probes if asking else 1)
     v.t.neighbours.put(entry)
@@ -51,6 +51,11 @@ def arp_resolve(v: Visit, skb: Skb) -> str | None:
         solicit(v, entry, skb)
         v.timer(Timer(v.now + RETRANS_TIME, "arp", (device.name, int(skb.nexthop))), skb.packet)
     return None
+
+
+def truesize(skb: Skb) -> int:
+    """skb->truesize: the memory a packet takes: struct sk_buff, its shared info, and the data in cache lines."""
+    return 256 + 320 + (size(skb.packet) + 63) // 64 * 64
 
 
 def solicit(v: Visit, entry: Neighbour, about: Skb | None) -> None:

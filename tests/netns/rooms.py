@@ -11,12 +11,17 @@ Addresses are given as text. Every room is made afresh, so a test may change it 
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterable
 from typing import Any
+
+import pytest
 
 from packetwalk.addr import ANY, BROADCAST_MAC, ZERO_MAC, IPv4, Mac
 from packetwalk.netns.device import Bridge, Device, Nic, Veth, Vxlan
 from packetwalk.netns.namespace import Netns
+from packetwalk.netns.neighbour import Neighbour
 from packetwalk.netns.socket import Socket
 from packetwalk.network import Network
 from packetwalk.packet import (
@@ -95,6 +100,15 @@ def switch(name: str = "sw", ports: int = 3, addr: str = "", *, bridge_mac: Mac 
     return room
 
 
+def two_addresses() -> Netns:
+    """10.0.0.1/24 on eth0, where questions come in; 10.0.1.1/24 on eth1; 10.9.9.9/32 of scope host on lo."""
+    room = host("a")
+    room.link_add("eth1", Nic(mac=M2))
+    room.addr_add("eth1", "10.0.1.1/24")
+    room.addr_add("lo", "10.9.9.9/32", scope="host")
+    return room
+
+
 def veth_pair(a: Netns, b: Netns, dev: str = "eth0", *, macs: tuple[Mac, Mac] = (M1, M2)) -> Network:
     """A network of two rooms joined by a veth pair whose ends have the same name."""
     network = Network("pair")
@@ -167,6 +181,28 @@ def is_at(spa: str, sha: Mac, tpa: str = "10.0.0.1", tha: Mac = M1, *, to: Mac |
 def pinger(room: Netns, ident: int = 7) -> Socket:
     """A ping socket bound in that room, to send with and to receive replies and errors."""
     return room.sockets.bind(Socket(PROTO_ICMP, ident))
+
+
+# -- neighbours and pings -------------------------------------------------------------------------------
+B = "10.0.0.2"
+"""The neighbour that most tests talk to."""
+
+
+def ping(room: Netns, dst: str = B, *, seq: int = 1, now: int = 0, size: int = 56) -> list[Step]:
+    """Ping from that room, with one socket for all pings."""
+    return room.send(echo("0.0.0.0", dst, seq=seq, size=size), now, room.sockets.find(PROTO_ICMP, 7, 0) or pinger(room))
+
+
+def known(room: Netns, state: str, dst: str = B, mac: Mac | None = M3, now: int = 0, dev: str = "eth0") -> None:
+    """A neighbour that got its state and its address at `now`."""
+    room.neighbours.put(Neighbour(IPv4(dst), dev, mac, state, updated=now, confirmed=now))
+
+
+def state_of(room: Netns, dst: str = B, dev: str = "eth0") -> tuple[Mac | None, str]:
+    """(MAC, state) of a neighbour that must be there."""
+    entry = room.neighbours.get(dev, IPv4(dst))
+    assert entry is not None
+    return entry.lladdr, entry.state
 
 
 # -- reading steps --------------------------------------------------------------------------------------
@@ -253,3 +289,20 @@ def tell(room: Netns, steps: Iterable[Step]) -> list[list[Step]]:
 
 def device(room: Netns, name: str) -> Device:
     return room.devices[name]
+
+
+# -- the real kernel ------------------------------------------------------------------------------------
+
+
+def real(script: str) -> str:
+    """What a shell script prints in a fresh network namespace of this machine; skips the test where there is none.
+
+    The namespace ends with the script. Commands that fail, fail the test.
+    """
+    if not shutil.which("unshare") or not shutil.which("ip"):
+        pytest.skip("unshare and ip are needed")
+    if subprocess.run(["unshare", "-n", "ip", "link", "set", "lo", "up"], capture_output=True, check=False).returncode:
+        pytest.skip("making a network namespace takes root")
+    done = subprocess.run(["unshare", "-n", "sh", "-ec", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -55,15 +55,18 @@ def wired(mtu: int = 1500, far_mtu: int = 1500) -> Netns:
 # -- loopback ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("own", ["127.0.0.1", "127.8.8.8", "10.0.0.1"])
-def test_what_is_sent_to_an_own_address_comes_back_over_lo(own: str) -> None:
-    """loopback_xmit: the frame is received again, and so is the answer; nothing leaves the host."""
+@pytest.mark.parametrize(("own", "src"), [("127.0.0.1",) * 2, ("127.8.8.8", "127.0.0.1"), ("10.0.0.1",) * 2])
+def test_what_is_sent_to_an_own_address_comes_back_over_lo(own: str, src: str) -> None:
+    """loopback_xmit: the frame is received again, and so is the answer; nothing leaves the host.
+
+    The source is the prefsrc of the local route (ip_route_output_key_hash_rcu): 127.0.0.1 for all of 127/8.
+    """
     room = host("a")
     steps = room.send(echo("0.0.0.0", own), 0, pinger(room))
     assert {s.dev for s in steps if s.stage in ("transmit", "receive")} == {"lo"}
     assert [icmp_of(s.packet).type for s in of(steps, "receive")] == [ECHO, ECHO_REPLY]
     assert [s.what.kind for s in of(steps, "deliver") if isinstance(s.what, Delivery)] == ["echo-request", "echo-reply"]
-    assert ip_of(of(steps, "receive")[0].packet)[:2] == (IPv4(own), IPv4(own))  # saddr = daddr, ip_route_output_key
+    assert ip_of(of(steps, "receive")[0].packet)[:2] == (IPv4(src), IPv4(own))
 
 
 def test_loopback_frames_keep_their_order() -> None:
@@ -185,7 +188,7 @@ def test_a_bridge_that_is_up_again_forwards_again() -> None:
 
 
 def test_a_bridge_all_of_whose_ports_are_down_has_no_carrier() -> None:
-    """br_port_state_selection: netif_carrier_off without a live port; then not even the bridge's tap sees a question."""
+    """br_port_state_selection: no carrier without a live port; then not even the bridge's tap sees a question."""
     room = switch(ports=1, addr="10.0.0.1/24")
     room.link_set("p1", up=False)
     assert not room.devices["br0"].running
@@ -242,7 +245,7 @@ def test_an_unknown_kind_of_device_is_said_to_be_unknown_when_sending() -> None:
 
 
 def test_an_unknown_kind_of_device_is_said_to_be_unknown_when_receiving() -> None:
-    """A frame on a bond's or VRF's port is not this device's business (rx_handler): anything but `unsupported` is a guess."""
+    """What comes in on a bond's or VRF's port goes to its rx_handler: anything but `unsupported` is a guess."""
     room = host("a")
     room.link_add("eth1", UnknownDevice(what="port of bond0"))
     steps = room.receive("eth1", frame(echo("10.0.0.2", "10.0.0.1"), dst=ZERO_MAC), 0)
@@ -258,10 +261,10 @@ def test_an_unknown_bridge_port_is_said_to_be_unknown() -> None:
 
 
 def test_a_device_that_is_down_receives_nothing() -> None:
-    """A closed device has no receive path (veth_close, ndo_stop): the frame is lost, no step says it was received."""
+    """enqueue_to_backlog drops what arrives on a device that is not running (DEV_READY)."""
     room = host("a")
     room.devices["eth0"].up = False
-    assert not of(room.receive("eth0", frame(echo("10.0.0.2", "10.0.0.1")), 0), "deliver")
+    assert reasons(room.receive("eth0", frame(echo("10.0.0.2", "10.0.0.1")), 0)) == [Reason.DEV_READY]
 
 
 def test_an_unknown_ethertype_is_said_to_be_unknown() -> None:

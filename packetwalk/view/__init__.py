@@ -1,0 +1,1 @@
+"""Showing traces: reads them, never changes them."""

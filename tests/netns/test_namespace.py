@@ -1,0 +1,493 @@
+"""The verbs that fill a namespace, the stage graph, and that a walk leaves its network as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from packetwalk.addr import IPv4, Mac, Prefix
+from packetwalk.engine.walk import walk
+from packetwalk.netns import namespace
+from packetwalk.netns.device import Bridge, Ipip, Nic, Veth
+from packetwalk.netns.fib import Nexthop, Route
+from packetwalk.netns.namespace import Netns
+from packetwalk.netns.stack import FOLLOWS, STAGES
+from packetwalk.netns.visit import Skb, Stage, Visit
+from packetwalk.network import Network
+from packetwalk.packet import Packet
+from packetwalk.predict import predict
+from packetwalk.snapshot.iproute import load_snapshot, read_route
+from packetwalk.snapshot.reader import Record
+from packetwalk.trace import Flow
+from tests.netns.rooms import (
+    M1,
+    M2,
+    M3,
+    M4,
+    arps,
+    echo,
+    errnos,
+    frame,
+    host,
+    pinger,
+    real,
+    router,
+    sent,
+    stages,
+    switch,
+    tell,
+    udp,
+    vxlan,
+    who_has,
+)
+
+# -- the stage graph --------------------------------------------------------------------------------------------------
+
+
+def test_both_tables_have_the_same_stages() -> None:
+    assert FOLLOWS.keys() == STAGES.keys()
+    assert {s for after in FOLLOWS.values() for s in after if s is not None} <= STAGES.keys()
+
+
+@pytest.fixture
+def edges(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str | None]]:
+    """(stage, what it returned) of every stage that runs in any room from now on."""
+    seen: set[tuple[str, str | None]] = set()
+
+    def watched(name: str, stage: Stage) -> Stage:
+        def run(v: Visit, skb: Skb) -> str | None:
+            after = stage(v, skb)
+            seen.add((name, after))
+            return after
+
+        return run
+
+    table: Mapping[str, Stage] = MappingProxyType({name: watched(name, stage) for name, stage in STAGES.items()})
+    monkeypatch.setattr(namespace, "STAGES", table)
+    return seen
+
+
+def many_packets() -> None:
+    """Packets of every kind through rooms of every kind; what comes of them is other tests' business."""
+    room = router("r", "10.0.0.1/24", "10.0.1.1/24", known=True)
+    room.link_set("eth1", mtu=1400)
+    room.link_add("ipip0", Ipip(local=IPv4("10.0.0.1"), remote=IPv4("10.0.0.2"), mtu=1480))
+    room.route_add("10.7.0.0/16", dev="ipip0")
+    vxlan(room, remote="10.0.0.2")
+    room.addr_add("vx0", "10.5.0.1/24")
+    room.route_add("10.8.0.0/16", type="prohibit")
+    room.listen(80)
+    for packet in (
+        *(echo("10.0.0.2", f"10.{n}.{m}.2", ttl=t) for n in (0, 5, 7, 8, 9) for m in (0, 1) for t in (1, 64)),
+        echo("10.0.0.2", "10.0.1.2", size=1440, df=True),
+        echo("10.0.0.2", "10.0.1.2", size=1440),
+        echo("10.0.0.2", "10.7.0.1", size=1470, df=True),
+        udp("10.0.0.2", "10.0.0.1"),
+        udp("10.0.0.2", "10.0.0.1", dport=80),
+        udp("10.0.0.2", "10.0.0.1", dport=8472),
+    ):
+        tell(room, room.receive("eth0", frame(packet), 0))
+    for question in (who_has("10.0.0.1", "10.0.0.2"), who_has("10.0.0.9", "10.0.0.2")):
+        room.receive("eth0", question, 0)
+    host_room = host("a", gateway="10.0.0.254")
+    for dst in ("10.0.0.2", "8.8.8.8", "127.0.0.1", "10.0.0.1"):
+        tell(host_room, host_room.send(echo("0.0.0.0", dst), 0, pinger(host_room)))
+    bridge = switch(ports=2, addr="10.0.0.1/24")
+    for dst_mac in (M1, M3, M4):
+        bridge.receive("p1", frame(echo("10.0.0.2", "10.0.0.1"), dst=dst_mac), 0)
+    bridge.send(echo("0.0.0.0", "10.0.0.9"), 0, pinger(bridge))
+
+
+RECORDINGS = ("S5-calico-ipip", "S13-mtu-flannel-vxlan-pod1500", "S13-mtu-calico-ipip-pod1500", "X3-geneve-p2p", "G330")
+
+
+@pytest.mark.parametrize("name", ["", *RECORDINGS])
+def test_a_stage_returns_only_what_may_follow(edges: set[tuple[str, str | None]], name: str, request: Any) -> None:
+    """The table is the whole control flow."""
+    if name:
+        predict(request.getfixturevalue("shared") / "recordings" / name)
+    else:
+        many_packets()
+    assert edges
+    assert [(stage, after) for stage, after in edges if after not in FOLLOWS[stage]] == []
+
+
+def test_every_stage_is_visited(edges: set[tuple[str, str | None]], shared: Path) -> None:
+    """A graph that is checked on too few packets is not checked."""
+    many_packets()
+    for name in RECORDINGS:
+        predict(shared / "recordings" / name)
+    assert STAGES.keys() - {stage for stage, _ in edges} == set()
+
+
+# -- verbs: what they refuse ------------------------------------------------------------------------------------------
+
+
+def room_a() -> Netns:
+    return host("a", "10.0.0.1/24")
+
+
+BAD: list[tuple[str, Callable[[Netns], object], str]] = [
+    ("device", lambda n: n.device("eth7"), "eth7"),
+    ("link_set of nothing", lambda n: n.link_set("eth7", up=True), "eth7"),
+    ("link_set into nothing", lambda n: n.link_set("eth0", master="br7"), "br7"),
+    ("link_add twice", lambda n: n.link_add("eth0", Nic(mac=M2)), "eth0"),
+    ("addr_add to nothing", lambda n: n.addr_add("eth7", "10.0.0.1/24"), "eth7"),
+    ("addr_add of no address", lambda n: n.addr_add("eth0", "10.0.0/24"), "10.0.0"),
+    ("addr_add beyond 32", lambda n: n.addr_add("eth0", "10.0.0.1/33"), "33"),
+    ("addr_add of a word", lambda n: n.addr_add("eth0", "10.0.0.1/x"), "x"),
+    ("addr_add of no scope", lambda n: n.addr_add("eth0", "10.0.9.1/24", scope="planet"), "planet"),
+    ("addr_add twice", lambda n: n.addr_add("eth0", "10.0.0.1/24"), "10.0.0.1"),
+    ("route_add with host bits", lambda n: n.route_add("10.9.0.1/16", dev="eth0"), "10.9.0.0/16"),
+    ("route_add by nothing", lambda n: n.route_add("10.9.0.0/16", dev="eth7"), "eth7"),
+    ("route_add to nowhere", lambda n: n.route_add("10.9.0.0/16"), "via"),
+    ("route_add off link", lambda n: n.route_add("10.9.0.0/16", via="1.2.3.4"), "1.2.3.4"),
+    ("route_add via ourselves", lambda n: n.route_add("10.9.0.0/16", via="10.0.0.1"), "10.0.0.1"),
+    ("route_add into no table", lambda n: n.route_add("10.9.0.0/16", dev="eth0", table="blue"), "blue"),
+    ("route_add of no type", lambda n: n.route_add("10.9.0.0/16", dev="eth0", type="sideways"), "sideways"),
+    ("route_add of no scope", lambda n: n.route_add("10.9.0.0/16", dev="eth0", scope="planet"), "planet"),
+    ("route_add of a foreign src", lambda n: n.route_add("10.9.0.0/16", dev="eth0", src="1.2.3.4"), "1.2.3.4"),
+    ("route_add twice", lambda n: n.route_add("10.0.0.0/24", dev="eth0"), "10.0.0.0/24"),
+    ("route_del of nothing", lambda n: n.route_del("10.9.0.0/16"), "10.9.0.0/16"),
+    ("rule_add of no action", lambda n: n.rule_add(10, "blue"), "blue"),
+    ("neigh_add to nothing", lambda n: n.neigh_add("10.0.0.2", M3, "eth7"), "eth7"),
+    ("neigh_add of no MAC", lambda n: n.neigh_add("10.0.0.2", "02:00", "eth0"), "02:00"),
+    ("neigh_add of no state", lambda n: n.neigh_add("10.0.0.2", M3, "eth0", state="HAPPY"), "HAPPY"),
+    ("fdb_append to nothing", lambda n: n.fdb_append("eth7", M3), "eth7"),
+    ("sysctl of a word", lambda n: n.sysctl("net.ipv4.ip_forward", "on"), "on"),
+    ("listen on no address", lambda n: n.listen(80, addr="here"), "here"),
+]
+
+
+@pytest.mark.parametrize(("verb", "word"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+def test_a_verb_refuses_in_one_line(verb: Callable[[Netns], object], word: str) -> None:
+    """As iproute2 and the kernel refuse (EINVAL, ENODEV, EEXIST, ENETUNREACH): the line names what was wrong."""
+    room = room_a()
+    before = picture(room)
+    with pytest.raises((ValueError, KeyError)) as caught:
+        verb(room)
+    (message,) = caught.value.args
+    assert word in message and "\n" not in message and message != word
+    assert picture(room) == before  # and nothing is half done
+
+
+# -- verbs: what they write -------------------------------------------------------------------------------------------
+
+
+def test_a_fresh_room_has_what_a_fresh_namespace_has() -> None:
+    """`ip link set lo up` in a new namespace."""
+    shown = real("ip link set lo up; ip -4 -j route show table all")
+    assert table_of(Netns("a")) == {read_route(r) for r in records(shown)}
+
+
+def records(text: str) -> list[Record]:
+    return [Record(o, Path("-"), "-") for o in json.loads(text)]
+
+
+def table_of(room: Netns) -> set[Route]:
+    """Every route of the room, as one set."""
+    return {route for table in room.fib.tables.values() for route in table}
+
+
+@pytest.mark.parametrize(
+    "addrs",
+    [
+        ["eth0 10.4.0.1/32"],
+        ["eth0 10.4.0.1/31"],
+        ["eth0 10.4.0.0/31"],
+        ["eth0 10.4.0.1/30"],
+        ["eth0 10.4.0.5/24"],
+        ["eth0 10.4.0.1/24", "eth0 10.4.0.2/24"],  # the second one is secondary
+        ["eth0 10.4.0.1/24", "eth0 10.4.0.2/25"],
+        ["eth0 10.4.0.1/24", "eth0 10.4.0.2/32"],
+        ["eth0 10.4.0.1/24", "eth1 10.4.0.2/24"],  # the same subnet on two devices
+        ["eth0 169.254.1.1/16 scope link"],
+        ["eth0 10.4.0.1/24 scope host"],
+        ["lo 10.4.0.1/32"],
+        ["lo 10.4.0.1/24"],
+        ["lo 127.0.0.2/8 scope host"],
+        ["eth0 192.168.0.0/24"],
+        ["eth0 10.4.0.1/8", "eth0 10.4.0.1/16"],
+    ],
+    ids=lambda addrs: ", ".join(addrs),
+)
+def test_addr_add_adds_the_kernels_routes(addrs: list[str]) -> None:
+    """fib_add_ifaddr, compared with `ip route show table all` in a fresh namespace."""
+    links = "\n".join(
+        f"ip link add eth{n} type veth peer name far{n}; ip link set eth{n} up; ip link set far{n} up" for n in (0, 1)
+    )
+    adds = "\n".join(f"ip addr add {a.split()[1]} dev {a.split()[0]} {' '.join(a.split()[2:])}" for a in addrs)
+    shown = real(f"ip link set lo up\n{links}\n{adds}\nip -4 -j route show table all")
+    room = Netns("a")
+    for n in (0, 1):
+        room.link_add(f"eth{n}", Nic(mac=M1))
+    for line in addrs:
+        dev, text, *scope = line.split()
+        room.addr_add(dev, text, scope=scope[1] if scope else "global")
+    assert table_of(room) == {read_route(r) for r in records(shown)}
+
+
+def test_addr_add_without_routes_adds_none() -> None:
+    room = Netns("a")
+    room.link_add("eth0", Nic(mac=M1))
+    before = table_of(room)
+    room.addr_add("eth0", "10.4.0.1/24", routes=False)
+    assert table_of(room) == before and room.is_own(IPv4("10.4.0.1"))
+
+
+def test_routes_are_listed_as_ip_route_lists_them() -> None:
+    """fn_trie_dump_leaf: by address, then the longer prefix first, then tos and metric."""
+    lines = [
+        ("default", {"via": "10.4.0.254"}),
+        ("default", {"via": "10.4.0.253", "metric": 7}),
+        ("10.0.0.0/8", {"via": "10.4.0.9"}),
+        ("10.0.0.0/24", {"via": "10.4.0.9", "metric": 3}),
+        ("10.0.0.0/24", {"via": "10.4.0.8", "metric": 2}),
+        ("10.0.0.0/16", {"type": "blackhole"}),
+        ("9.0.0.0/8", {"dev": "eth0"}),
+    ]
+    room = host("a", "10.4.0.1/24")
+    script = "ip link add eth0 type veth peer name far; ip link set far up; ip link set eth0 up\n"
+    script += "ip addr add 10.4.0.1/24 dev eth0\n"
+    for dst, more in lines:
+        room.route_add(dst, **more)  # type: ignore[arg-type]
+        kind = f"{more.pop('type')} " if "type" in more else ""
+        script += f"ip route add {kind}{dst} {' '.join(f'{k} {v}' for k, v in more.items())}\n"
+    assert room.routes.splitlines() == [" ".join(x.split()) for x in real(script + "ip route").splitlines()]
+
+
+def test_a_device_that_goes_down_takes_its_routes_along() -> None:
+    """fib_disable_ip: unicast and broadcast routes go, the local address stays (checked on 6.18)."""
+    room = host("a", "10.0.0.1/24", gateway="10.0.0.254")
+    room.link_set("eth0", up=False)
+    left = {str(r) for r in table_of(room) if r.dev == "eth0"}
+    assert left == {"local 10.0.0.1 dev eth0 table local proto kernel scope host src 10.0.0.1"}
+    assert errnos(room.send(echo("0.0.0.0", "10.0.0.2"), 0, pinger(room))) == ["ENETUNREACH"]
+
+
+def test_a_second_address_of_a_subnet_is_secondary_only_with_the_same_length() -> None:
+    """__inet_insert_ifa."""
+    room = host("a", "10.0.0.1/24")
+    flags = [room.addr_add("eth0", a).secondary for a in ("10.0.0.2/24", "10.0.0.3/25", "10.0.1.1/24", "10.0.0.4/24")]
+    assert flags == [True, False, False, True]
+
+
+def test_ip_forward_sets_every_device_now_and_later() -> None:
+    """inet_forward_change: all, default, and each device; later ones copy the default."""
+    room = host("a", "10.0.0.1/24")
+    room.sysctl("net.ipv4.ip_forward", 1)
+    room.link_add("eth1", Nic(mac=M2))
+    assert [room.conf(d).forwarding for d in ("eth0", "eth1")] == [True, True]
+    room.sysctl("net.ipv4.conf.eth0.forwarding", 0)
+    assert [room.conf(d).forwarding for d in ("eth0", "eth1")] == [False, True]
+    room.sysctl("net.ipv4.conf.all.forwarding", 0)
+    assert [room.conf(d).forwarding for d in ("eth0", "eth1")] == [False, False]
+
+
+def test_a_device_with_a_dot_in_its_name() -> None:
+    """sysctl writes the dot as a slash."""
+    room = Netns("a")
+    room.link_add("eth0.5", Nic(mac=M1))
+    room.sysctl("net.ipv4.conf.eth0/5.proxy_arp", 1)
+    assert room.conf("eth0.5").proxy_arp and not room.conf("lo").proxy_arp
+
+
+def test_route_add_finds_the_device_by_the_gateway() -> None:
+    room = router("r", "10.0.0.1/24", "10.0.1.1/24")
+    assert room.route_add("10.9.0.0/16", via="10.0.1.254").dev == "eth1"
+    assert str(room.route_add("10.8.0.0/16", dev="eth0")) == "10.8.0.0/16 dev eth0 scope link"
+    with pytest.raises(ValueError, match="not on a link of eth0"):
+        room.route_add("10.7.0.0/16", via="10.0.1.254", dev="eth0")
+
+
+def test_route_add_with_several_next_hops() -> None:
+    room = router("r", "10.0.0.1/24", "10.0.1.1/24")
+    hops = (Nexthop("eth0", IPv4("10.0.0.2")), Nexthop("eth1", IPv4("10.0.1.2"), 3))
+    line = "10.9.0.0/16 nexthop via 10.0.0.2 dev eth0 weight 1 nexthop via 10.0.1.2 dev eth1 weight 3"
+    assert str(room.route_add("10.9.0.0/16", nexthops=hops)) == line
+
+
+def test_route_del_takes_the_first_of_that_prefix() -> None:
+    room = host("a", "10.0.0.1/24")
+    room.route_add("10.9.0.0/16", via="10.0.0.8", metric=8)
+    room.route_add("10.9.0.0/16", via="10.0.0.7", metric=7)
+    assert room.route_del("10.9.0.0/16").metric == 7
+    assert room.route_del("10.9.0.0/16").metric == 8
+
+
+def test_rule_add_takes_names_and_numbers() -> None:
+    room = Netns("a")
+    ten = Prefix.parse("10.0.0.0/8")
+    assert str(room.rule_add(7, "main", src=ten)) == "7: from 10.0.0.0/8 lookup main"
+    assert str(room.rule_add(8, 100, iif="eth0")) == "8: from all iif eth0 lookup 100"
+    assert str(room.rule_add(9, "blackhole", dst=ten)) == "9: from all to 10.0.0.0/8 blackhole"
+    assert [r.priority for r in room.fib.rules] == [0, 7, 8, 9, 32766, 32767]
+
+
+def test_listen_answers_udp_and_refuses_other_ports() -> None:
+    room = host("a", "10.0.0.1/24")
+    room.neigh_add("10.0.0.2", M3, "eth0")
+    room.listen(53)
+    echoed = tell(room, room.receive("eth0", frame(udp("10.0.0.2", "10.0.0.1", dport=53)), 0))
+    assert [stages(v)[-1] for v in echoed] == ["transmit"]
+    assert "icmp_error" in stages(room.receive("eth0", frame(udp("10.0.0.2", "10.0.0.1", dport=54)), 0))
+
+
+def test_a_bridge_port_can_be_set_free() -> None:
+    room = switch(ports=2)
+    room.link_set("p1", master="")
+    assert [d.name for d in room.ports("br0")] == ["p2"]
+    assert not sent(room.receive("p2", frame(echo("10.0.0.2", "10.0.0.3"), dst=M4), 0))
+
+
+# -- a walk changes nothing -------------------------------------------------------------------------------------------
+
+DERIVED = frozenset({"_confs", "_ports", "_locals", "_tunnel_ports"})
+"""What a room computes from its configuration and forgets again."""
+
+
+def picture(thing: Any, seen: dict[int, int] | None = None) -> Any:
+    """Everything reachable from a thing as plain data, to compare before and after. A second visit is a number."""
+    seen = {} if seen is None else seen
+    if isinstance(thing, str | int | bytes | float | Enum | None):
+        return repr(thing)
+    if id(thing) in seen:
+        return seen[id(thing)]
+    seen[id(thing)] = len(seen)
+    if isinstance(thing, Mapping):
+        return [(picture(k, seen), picture(v, seen)) for k, v in thing.items()]
+    if isinstance(thing, tuple | list):
+        return [type(thing).__name__, *(picture(x, seen) for x in thing)]
+    if isinstance(thing, set | frozenset):
+        return sorted(repr(x) for x in thing)
+    names = {n for c in type(thing).__mro__ for n in getattr(c, "__slots__", ())} | set(getattr(thing, "__dict__", ()))
+    held = {n: picture(getattr(thing, n), seen) for n in sorted(names - DERIVED) if hasattr(thing, n)}
+    return [type(thing).__name__, held]
+
+
+def test_the_picture_shows_a_change_anywhere() -> None:
+    """The check below must be able to fail."""
+    network = busy_network()
+    changes: list[Callable[[], object]] = [
+        lambda: network["r"].neighbours.put(network["r"].neigh_add("10.0.0.7", M1, "eth0")),
+        lambda: network["r"].bridge_fdb.learn("br0", M1, "p1", 0),
+        lambda: network["a"].sockets.bind(pinger(network["a"])),
+        lambda: network["r"].peers.update({1: "x"}),  # type: ignore[dict-item]
+        lambda: network["r"].next_ident(),
+        lambda: setattr(network["r"].devices["eth1"], "mtu", 99),
+        lambda: network["r"].fib.exceptions.update({("x",): "y"}),  # type: ignore[dict-item]
+    ]
+    for change in changes:
+        before = picture(network)
+        change()
+        assert picture(network) != before
+
+
+def busy_network() -> Network:
+    """a - r - b and c, with a bridge, a narrow link and a vxlan tunnel: much to learn."""
+    network = Network("busy")
+    a, b, r = Netns("a"), Netns("b"), Netns("r")
+    a.link_add("eth0", Veth(mac=Mac("02:00:00:00:0a:01")))
+    b.link_add("eth0", Veth(mac=Mac("02:00:00:00:0b:01")))
+    r.link_add("br0", Bridge(mac=Mac("02:00:00:00:0c:00")))
+    for n, name in enumerate(("eth0", "eth1")):
+        r.link_add(name, Veth(mac=Mac(0x020000000C01 + n)))
+    r.link_set("eth0", master="br0")
+    for room in (a, b, r):
+        network.add(room)
+    network.connect(("a", "eth0"), ("r", "eth0"))
+    network.connect(("b", "eth0"), ("r", "eth1"))
+    a.addr_add("eth0", "10.0.0.2/24")
+    a.route_add("default", via="10.0.0.1")
+    r.addr_add("br0", "10.0.0.1/24")
+    r.addr_add("eth1", "10.0.1.1/24")
+    b.addr_add("eth0", "10.0.1.2/24")
+    b.route_add("default", via="10.0.1.1")
+    r.sysctl("net.ipv4.ip_forward", 1)
+    for end in (r.devices["eth1"], b.devices["eth0"]):
+        end.mtu = 1300
+    for room, far, own in ((r, "10.0.1.2", "10.0.1.1"), (b, "10.0.1.1", "10.0.1.2")):
+        vxlan(room, local=own, remote=far, mac=Mac(int(IPv4(own)) | 0x02 << 40))
+        room.addr_add("vx0", f"10.5.0.{own[5]}{own[-1]}/24")
+    b.listen(80)
+    return network
+
+
+FLOWS = [
+    Flow("icmp", "a", IPv4("10.0.1.2")),
+    Flow("icmp", "a", IPv4("10.0.1.2"), size=1400),  # learns a path MTU
+    Flow("icmp", "a", IPv4("10.0.1.2"), size=1400, df="dont"),  # is cut and put together
+    Flow("icmp", "a", IPv4("10.0.1.9")),  # ARP fails at the router
+    Flow("icmp", "a", IPv4("10.0.0.9")),  # and at the sender
+    Flow("icmp", "a", IPv4("10.9.9.9")),  # no route: peers, tokens
+    Flow("udp", "a", IPv4("10.0.1.2"), 80),
+    Flow("udp", "a", IPv4("10.0.1.2"), 81),
+    Flow("tcp", "a", IPv4("10.0.1.2"), 80, size=5000),
+    Flow("icmp", "r", IPv4("10.5.0.12")),  # through the tunnel
+]
+
+
+@pytest.mark.parametrize("cold", [True, False], ids=["cold", "warm"])
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda f: f"{f.kind} {f.src} {f.dst} {f.payload} {f.df}")
+def test_a_walk_changes_nothing_in_the_network_it_walks(flow: Flow, cold: bool) -> None:
+    network = busy_network()
+    before = picture(network)
+    trace = walk(network, flow, cold=cold)
+    assert picture(network) == before
+    assert picture(trace.after) != before  # it did learn, elsewhere
+
+
+def test_the_flows_do_what_they_are_there_for() -> None:
+    """Else the test above would compare much ado about nothing."""
+    outcomes = [walk(busy_network(), f).result for f in FLOWS]
+    assert [(r.outcome, r.errno) for r in outcomes] == [
+        ("reply", ""),
+        ("icmp_error", ""),
+        ("reply", ""),
+        ("icmp_error", ""),
+        ("icmp_error", ""),
+        ("icmp_error", ""),
+        ("reply", ""),
+        ("error", "ECONNREFUSED"),
+        ("connected", ""),
+        ("reply", ""),
+    ]
+
+
+def test_two_walks_of_one_network_are_alike() -> None:
+    network = busy_network()
+    first, second = (walk(network, FLOWS[1], cold=True) for _ in range(2))
+    assert picture(first.hops) == picture(second.hops)
+
+
+@pytest.mark.parametrize("name", ["S3-flannel-vxlan", "S5-calico-ipip", "G330", "F023"])
+def test_walks_change_nothing_in_a_real_nodes_tables(shared: Path, name: str) -> None:
+    network = load_snapshot(shared / "recordings" / name)
+    before = picture(network)
+    rooms = [r.name for r in network if any(not a.scope for d in r.devices.values() for a in d.addrs)][:4]
+    for src in rooms:
+        for dst in rooms:
+            addr = next(a.local for d in network[dst].devices.values() for a in d.addrs if not a.scope)
+            walk(network, Flow("icmp", src, addr, size=1452))
+    assert picture(network) == before
+
+
+def test_an_overlay_learns_for_itself() -> None:
+    """Netns.overlay: neighbours, FDB, exceptions, sockets, peers and fragments are its own."""
+    room = router("r", "10.0.0.1/24", "10.0.1.1/24")
+    before = picture(room)
+    over = room.overlay()
+    over.receive("eth0", who_has("10.0.0.1", "10.0.0.2"), 0)
+    over.receive("eth0", frame(echo("10.0.0.2", "10.9.9.9")), 0)
+    fragment = Packet(frame(echo("10.0.0.2", "10.0.0.1", mf=True)).headers, 56)
+    over.receive("eth0", fragment, 0)
+    pinger(over)
+    assert picture(room) == before
+    assert picture(over) != before
+    assert not arps(sent(over.send(echo("0.0.0.0", "10.0.0.2"), 1)))  # it has learned who that is

@@ -1,0 +1,534 @@
+"""Routing decisions of packets: in, through and out; sources, next hops, and the kernel itself as judge."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from packetwalk.addr import ANY, IPv4, Prefix
+from packetwalk.netns.device import Nic
+from packetwalk.netns.fib import Nexthop, PolicyRule, Route
+from packetwalk.netns.namespace import Netns
+from packetwalk.netns.route import input_route, output_route
+from packetwalk.netns.visit import Skb
+from packetwalk.packet import HOST_UNREACH, NET_UNREACH, PKT_FILTERED
+from packetwalk.trace import Drop, Reason, Step
+from tests.netns.rooms import (
+    M1,
+    M2,
+    M3,
+    M4,
+    SECOND,
+    arps,
+    echo,
+    errnos,
+    eth_of,
+    frame,
+    host,
+    icmp_of,
+    ip_of,
+    pinger,
+    real,
+    reasons,
+    router,
+    sent,
+    stages,
+    unsupported,
+)
+
+FAR = "10.9.9.9"
+
+
+def through(room: Netns, dst: str, *, src: str = "10.0.0.2", dev: str = "eth0") -> list[Step]:
+    """A packet from a neighbour on eth0."""
+    return room.receive(dev, frame(echo(src, dst), dst=room.devices[dev].mac), 0)
+
+
+def three() -> Netns:
+    """A router with three subnets whose .2 are known."""
+    return router("r", "10.0.0.1/24", "10.0.1.1/24", "10.0.2.1/24", known=True)
+
+
+# -- types of routes, for a router ------------------------------------------------------------------------------------
+
+
+def test_forwarded_by_the_longest_prefix() -> None:
+    """ip_route_input_slow, ip_forward: out by that device, one hop less."""
+    room = three()
+    room.route_add("10.9.0.0/16", via="10.0.1.2")
+    room.route_add("10.9.9.0/24", via="10.0.2.2")
+    (out,) = sent(through(room, FAR))
+    assert (eth_of(out).src, eth_of(out).dst, ip_of(out).ttl) == (room.devices["eth2"].mac, M3, 63)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("unreachable", HOST_UNREACH), ("prohibit", PKT_FILTERED), ("blackhole", None), ("", NET_UNREACH)],
+)
+def test_what_a_router_answers_where_it_has_no_way(kind: str, code: int | None) -> None:
+    """ip_error: EHOSTUNREACH, EACCES, ENETUNREACH have codes; EINVAL (blackhole) is silent."""
+    room = three()
+    if kind:
+        room.route_add("10.9.0.0/16", type=kind)
+    steps = through(room, FAR)
+    assert len(reasons(steps)) == 1
+    assert [(icmp_of(p).type, icmp_of(p).code) for p in sent(steps)] == ([] if code is None else [(3, code)])
+
+
+@pytest.mark.parametrize(
+    ("action", "code"), [("unreachable", NET_UNREACH), ("prohibit", PKT_FILTERED), ("blackhole", None)]
+)
+def test_what_a_router_answers_by_rule(action: str, code: int | None) -> None:
+    """fib4_rule_action: an unreachable rule is a net that is not there."""
+    room = three()
+    room.rule_add(100, action, iif="eth0")
+    steps = through(room, "10.0.1.2")
+    assert [(icmp_of(p).type, icmp_of(p).code) for p in sent(steps)] == ([] if code is None else [(3, code)])
+    assert sent(through(room, "10.0.1.2", src="10.0.2.2", dev="eth2"), "eth1")
+
+
+def test_throw_goes_on_with_the_next_table() -> None:
+    room = three()
+    room.route_add("10.9.0.0/16", type="throw", table=100)
+    room.route_add("default", via="10.0.1.2", dev="eth1", table=100)
+    room.route_add("default", via="10.0.2.2")
+    room.rule_add(10, 100)
+    assert [s.dev for s in through(room, FAR) if s.stage == "transmit"] == ["eth2"]
+    assert [s.dev for s in through(room, "10.8.8.8") if s.stage == "transmit"] == ["eth1"]
+
+
+def test_the_answers_of_one_router_to_one_sender_are_few() -> None:
+    """ip_error's token bucket: five at once, then one a second."""
+    room = three()
+    assert [len(sent(through(room, FAR))) for _ in range(7)] == [1, 1, 1, 1, 1, 0, 0]
+    later = room.receive("eth0", frame(echo("10.0.0.2", FAR)), SECOND)
+    assert len(sent(later)) == 1
+
+
+def test_a_local_route_takes_a_whole_subnet_in() -> None:
+    """RTN_LOCAL from a route of type local (AnyIP)."""
+    room = three()
+    room.route_add("10.9.0.0/16", type="local", dev="lo", table="local")
+    assert "deliver" in stages(through(room, FAR))
+
+
+def test_a_subnets_broadcast_is_delivered_and_not_answered() -> None:
+    """RTN_BROADCAST; icmp_echo_ignore_broadcasts."""
+    steps = through(three(), "10.0.0.255")
+    assert not sent(steps) and reasons(steps) == [Reason.INVALID_PROTO]
+
+
+def test_a_directed_broadcast_is_not_forwarded() -> None:
+    """ip_mkroute_input: without bc_forwarding another subnet's broadcast is taken in, never sent on."""
+    assert not sent(through(three(), "10.0.1.255"))
+
+
+def test_without_forwarding_nothing_is_said() -> None:
+    """ip_error with forwarding off: IP_INADDRERRORS, and silence (real-kernel.md, fact 28)."""
+    room = three()
+    room.sysctl("net.ipv4.conf.eth0.forwarding", 0)
+    for dst in ("10.0.1.2", FAR):
+        steps = through(room, dst)
+        assert reasons(steps) == [Reason.IP_INADDRERRORS] and not sent(steps)
+
+
+def test_forwarding_is_asked_of_the_incoming_device_only() -> None:
+    room = three()
+    room.sysctl("net.ipv4.conf.eth1.forwarding", 0)
+    assert sent(through(room, "10.0.1.2"), "eth1")
+
+
+# -- martians ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("src", "dst", "reason"),
+    [
+        ("224.0.0.1", "10.0.1.2", Reason.IP_INVALID_SOURCE),
+        ("255.255.255.255", "10.0.1.2", Reason.IP_INVALID_SOURCE),
+        ("0.0.0.7", "10.0.1.2", Reason.IP_INVALID_SOURCE),
+        ("10.0.0.2", "0.0.0.7", Reason.IP_INVALID_DEST),
+        ("127.0.0.1", "10.0.1.2", Reason.IP_LOCALNET),
+        ("10.0.0.2", "127.0.0.1", Reason.IP_LOCALNET),
+        ("10.0.0.1", "10.0.1.2", Reason.IP_LOCAL_SOURCE),
+        ("10.0.2.1", "10.0.1.2", Reason.IP_LOCAL_SOURCE),
+    ],
+)
+def test_martians(src: str, dst: str, reason: Reason) -> None:
+    """ip_route_input_slow, fib_validate_source; an own address as source is dropped, rp_filter or not (fact 29)."""
+    steps = through(three(), dst, src=src)
+    assert reasons(steps) == [reason] and not sent(steps)
+
+
+@pytest.mark.parametrize(
+    ("src", "rp_filter", "passes"),
+    [
+        ("10.0.0.2", 1, True),
+        ("10.0.2.2", 1, False),  # a way back, by another device
+        ("10.0.2.2", 2, True),
+        ("10.7.7.7", 0, True),
+        ("10.7.7.7", 1, False),  # no way back at all
+        ("10.7.7.7", 2, False),
+    ],
+)
+def test_rp_filter(src: str, rp_filter: int, passes: bool) -> None:
+    """__fib_validate_source: strict, loose (real-kernel.md, fact 18)."""
+    room = three()
+    room.sysctl("net.ipv4.conf.eth0.rp_filter", rp_filter)
+    steps = through(room, "10.0.1.2", src=src)
+    assert bool(sent(steps, "eth1")) is passes
+    assert reasons(steps) == ([] if passes else [Reason.IP_RPFILTER])
+
+
+def test_rp_filter_is_the_greater_of_all_and_the_device() -> None:
+    """IN_DEV_RPFILTER is IN_DEV_MAXCONF: all=1 with device=2 is loose (fact 18)."""
+    room = three()
+    room.sysctl("net.ipv4.conf.all.rp_filter", 1)
+    assert reasons(through(room, "10.0.1.2", src="10.0.2.2")) == [Reason.IP_RPFILTER]
+    room.sysctl("net.ipv4.conf.eth0.rp_filter", 2)
+    assert sent(through(room, "10.0.1.2", src="10.0.2.2"), "eth1")
+
+
+def test_rp_filter_accepts_every_next_hop_of_a_route_back() -> None:
+    """fib_info_nh_uses_dev: any next hop of the route will do."""
+    room = three()
+    room.sysctl("net.ipv4.conf.all.rp_filter", 1)
+    hops = (Nexthop("eth0", IPv4("10.0.0.2")), Nexthop("eth2", IPv4("10.0.2.2")))
+    room.route_add("10.9.0.0/16", nexthops=hops)
+    for dev in ("eth0", "eth2"):
+        assert sent(through(room, "10.0.1.2", src=FAR, dev=dev), "eth1")
+
+
+def test_accept_local_lets_own_addresses_in() -> None:
+    room = three()
+    room.sysctl("net.ipv4.conf.eth0.accept_local", 1)
+    assert sent(through(room, "10.0.1.2", src="10.0.2.1"), "eth1")
+
+
+# -- several next hops ------------------------------------------------------------------------------------------------
+
+
+def multipath(weights: tuple[int, int] = (1, 1), seed: int = 0) -> Netns:
+    room = three()
+    room.seed = seed
+    hops = (Nexthop("eth1", IPv4("10.0.1.2"), weights[0]), Nexthop("eth2", IPv4("10.0.2.2"), weights[1]))
+    room.route_add("10.9.0.0/16", nexthops=hops)
+    return room
+
+
+def spread(room: Netns, flows: int = 400) -> list[str]:
+    """By which device each of many flows leaves."""
+    devs = []
+    for n in range(flows):
+        steps = through(room, f"10.9.{n // 250}.{n % 250}")
+        devs += [s.dev for s in steps if s.stage == "transmit"]
+    assert len(devs) == flows
+    return devs
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (1, 3), (4, 1)])
+def test_many_flows_use_every_next_hop_by_weight(weights: tuple[int, int]) -> None:
+    """fib_multipath_hash, fib_select_multipath."""
+    count = Counter(spread(multipath(weights)))
+    assert abs(count["eth1"] / 400 - weights[0] / sum(weights)) < 0.1
+
+
+def test_a_flow_keeps_to_one_next_hop_and_a_seed_to_its_choice() -> None:
+    """The hash is keyed once per boot; the same seed makes the same choices, another one others."""
+    assert spread(multipath(seed=1), 100) == spread(multipath(seed=1), 100)
+    assert spread(multipath(seed=1), 100) != spread(multipath(seed=2), 100)
+    room = multipath()
+    assert len({tuple(s.dev for s in through(room, FAR) if s.stage == "transmit") for _ in range(5)}) == 1
+
+
+def test_a_host_spreads_its_own_flows_too() -> None:
+    """ip_route_output_key_hash_rcu, fib_select_path."""
+    room = multipath()
+    out = [output_route(room, IPv4(f"10.9.1.{n}"), 0) for n in range(100)]
+    assert {rt.dev for rt in out} == {"eth1", "eth2"}
+    assert {(rt.dev, str(rt.src)) for rt in out} == {("eth1", "10.0.1.1"), ("eth2", "10.0.2.1")}
+
+
+def test_dead_next_hops_are_not_used() -> None:
+    room = three()
+    hops = (Nexthop("eth1", IPv4("10.0.1.2"), dead=True), Nexthop("eth2", IPv4("10.0.2.2")))
+    room.route_add("10.9.0.0/16", nexthops=hops)
+    assert set(spread(room, 50)) == {"eth2"}
+
+
+def test_ignore_routes_with_linkdown() -> None:
+    """fib_lookup_good_nhc: a next hop without carrier counts unless its device says otherwise."""
+    room = three()
+    room.route_add("10.9.0.0/16", nexthops=(Nexthop("eth1", IPv4("10.0.1.2"), linkdown=True),))
+    room.route_add("default", via="10.0.2.2")
+    assert sent(through(room, FAR), "eth1")
+    room.sysctl("net.ipv4.conf.eth1.ignore_routes_with_linkdown", 1)
+    assert sent(through(room, FAR), "eth2")
+
+
+# -- what a host sends ------------------------------------------------------------------------------------------------
+
+
+def source(room: Netns, dst: str, **key: object) -> str:
+    return str(output_route(room, IPv4(dst), 0, **key).src)  # type: ignore[arg-type]
+
+
+def test_source_is_an_address_in_the_gateways_subnet() -> None:
+    """fib_result_prefsrc, inet_select_addr for the next hop."""
+    room = host("a", "10.0.0.1/24")
+    room.addr_add("eth0", "10.0.1.1/24")
+    room.route_add("10.9.0.0/16", via="10.0.1.254")
+    assert [source(room, d) for d in ("10.0.0.7", "10.0.1.7", FAR)] == ["10.0.0.1", "10.0.1.1", "10.0.1.1"]
+
+
+def test_source_of_a_route_wins() -> None:
+    """fib_prefsrc."""
+    room = host("a", "10.0.0.1/24")
+    room.addr_add("lo", "10.7.7.7/32")
+    room.route_add("10.9.0.0/16", via="10.0.0.254", src="10.7.7.7")
+    assert source(room, FAR) == "10.7.7.7"
+
+
+def test_secondary_addresses_are_not_chosen() -> None:
+    """IFA_F_SECONDARY."""
+    room = host("a", "10.0.0.1/24")
+    room.addr_add("eth0", "10.0.0.3/24")
+    assert [a.secondary for a in room.devices["eth0"].addrs] == [False, True]
+    assert source(room, "10.0.0.7") == "10.0.0.1"
+
+
+def test_a_link_scope_address_is_not_chosen_for_the_world() -> None:
+    """inet_select_addr: the address's scope may not exceed the route's."""
+    room = host("a", "")
+    room.addr_add("eth0", "169.254.7.7/16", scope="link")
+    room.addr_add("eth0", "10.0.0.1/24")
+    room.route_add("default", via="10.0.0.254")
+    room.route_add("10.8.0.0/16", dev="eth0")
+    assert [source(room, d) for d in (FAR, "10.8.0.1")] == ["10.0.0.1", "169.254.7.7"]
+
+
+def test_a_host_scope_address_is_never_chosen() -> None:
+    """inet_select_addr: localnet_scope is RT_SCOPE_HOST, so scope host exceeds link (checked on 6.18)."""
+    room = host("a", "")
+    room.addr_add("eth0", "10.0.0.5/24", scope="host")
+    room.addr_add("eth0", "10.0.1.1/24")
+    room.route_add("10.8.0.0/16", dev="eth0")
+    assert source(room, "10.8.0.1") == "10.0.1.1"
+
+
+def test_a_device_without_address_borrows_the_first_of_another() -> None:
+    """inet_select_addr goes through all devices in order; lo's 127.0.0.1 is of scope host."""
+    room = router("r", "", "10.0.1.1/24")
+    room.route_add("10.8.0.0/16", dev="eth0")
+    assert source(room, "10.8.0.1") == "10.0.1.1"
+
+
+@pytest.mark.parametrize("own", ["10.0.0.1", "10.0.1.1"])
+def test_to_an_own_address_by_lo_from_itself(own: str) -> None:
+    room = three()
+    rt = output_route(room, IPv4(own), 0)
+    assert (rt.kind, rt.dev, str(rt.src)) == ("local", "lo", own)
+
+
+@pytest.mark.parametrize(
+    ("kind", "errno"),
+    [("blackhole", "EINVAL"), ("prohibit", "EACCES"), ("unreachable", "EHOSTUNREACH"), ("", "ENETUNREACH")],
+)
+def test_what_a_sender_hears_where_there_is_no_way(kind: str, errno: str) -> None:
+    """fib_props (real-kernel.md, fact 31)."""
+    room = host("a")
+    if kind:
+        room.route_add("10.9.0.0/16", type=kind)
+    steps = room.send(echo("0.0.0.0", FAR), 0, pinger(room))
+    assert errnos(steps) == [errno] and not sent(steps)
+
+
+def test_a_foreign_source_is_refused() -> None:
+    """ip_route_output_key_hash_rcu: __ip_dev_find of the source."""
+    room = host("a", gateway="10.0.0.254")
+    assert output_route(room, IPv4(FAR), 0, src=IPv4("10.0.0.77")).error == "EINVAL"
+    socket = pinger(room)
+    socket.addr = IPv4("10.0.0.77")
+    assert errnos(room.send(echo("0.0.0.0", FAR), 0, socket)) == ["EADDRNOTAVAIL"]
+
+
+def test_an_oif_that_has_no_route_is_taken_for_a_link() -> None:
+    """ip_route_output_key_hash_rcu: "Apparently, routing tables are wrong. Assume, that the destination is on link"."""
+    room = three()
+    rt = output_route(room, IPv4(FAR), 0, oif="eth1")
+    assert (rt.kind, rt.dev, rt.via, str(rt.src)) == ("unicast", "eth1", ANY, "10.0.1.1")
+
+
+def test_an_oif_keeps_to_routes_of_its_device() -> None:
+    room = three()
+    room.route_add("default", via="10.0.1.2", metric=1)
+    room.route_add("default", via="10.0.2.2", metric=2)
+    assert [str(output_route(room, IPv4(FAR), 0, oif=d).via) for d in ("", "eth1", "eth2")] == [
+        "10.0.1.2",
+        "10.0.1.2",
+        "10.0.2.2",
+    ]
+
+
+def test_an_onlink_gateway_is_asked_for_though_no_route_leads_to_it() -> None:
+    """RTNH_F_ONLINK."""
+    room = host("a")
+    room.route_add("10.9.0.0/16", via="1.2.3.4", dev="eth0", onlink=True)
+    assert [a.tpa for a in arps(sent(room.send(echo("0.0.0.0", FAR), 0, pinger(room))))] == [IPv4("1.2.3.4")]
+
+
+def test_a_route_without_gateway_asks_for_the_destination_itself() -> None:
+    """rt_nexthop: no gateway, so the destination is the neighbour."""
+    room = host("a")
+    room.route_add("10.9.0.0/16", dev="eth0")
+    assert [a.tpa for a in arps(sent(room.send(echo("0.0.0.0", FAR), 0, pinger(room))))] == [IPv4(FAR)]
+
+
+def test_a_rule_by_source_routes_by_the_senders_bind() -> None:
+    """fib4_rule_match on the source: an unbound socket has none yet when the route is looked up."""
+    room = three()
+    room.route_add("default", via="10.0.1.2")
+    room.route_add("default", via="10.0.2.2", table=100, dev="eth2")
+    room.rule_add(10, 100, src=Prefix.parse("10.0.0.0/24"))
+    assert str(output_route(room, IPv4(FAR), 0).via) == "10.0.1.2"
+    assert str(output_route(room, IPv4(FAR), 0, src=IPv4("10.0.0.1")).via) == "10.0.2.2"
+
+
+def test_multicast_is_said_not_to_be_modelled() -> None:
+    assert unsupported(through(three(), "224.0.0.5"))
+
+
+def test_unknown_attributes_end_the_branch_by_name() -> None:
+    """A guess about a route or rule that is not modelled would be worse than none."""
+    room = three()
+    hop = Nexthop("eth1", IPv4("10.0.1.2"))
+    room.fib.table(254).add(Route(Prefix.parse("10.9.0.0/16"), (hop,), oddity="nhid 7"))
+    assert "nhid 7" in unsupported(through(room, FAR))[0]
+    assert "nhid 7" in unsupported(room.send(echo("0.0.0.0", FAR), 0, pinger(room)))[0]
+    room = three()
+    room.fib.set_rules([*room.fib.rules, PolicyRule(10, 254, oddity="uidrange 0-10")])
+    assert "uidrange 0-10" in unsupported(through(room, "10.0.1.2"))[0]
+
+
+# -- redirects --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", ["send_redirects", "another device", "off"])
+def test_a_redirect_is_due_when_a_packet_leaves_as_it_came(setting: str) -> None:
+    """__mkroute_input, ip_rt_send_redirect: same device, source on the link."""
+    room = three()
+    if setting == "another device":
+        room.route_add("10.9.0.0/16", via="10.0.1.2")
+    else:
+        room.route_add("10.9.0.0/16", via="10.0.0.254")
+        room.neigh_add("10.0.0.254", M4, "eth0")
+    if setting == "off":
+        for dev in ("all", "eth0"):
+            room.sysctl(f"net.ipv4.conf.{dev}.send_redirects", 0)
+    redirects = [p for p in sent(through(room, FAR)) if icmp_of(p).type == 5]
+    if setting == "send_redirects":
+        assert [icmp_of(p).gateway for p in redirects] == [IPv4("10.0.0.254")]
+    else:
+        assert not redirects
+
+
+# -- the kernel as judge ----------------------------------------------------------------------------------------------
+
+SCENE = """
+for n in 0 1 2; do
+  ip link add eth$n type veth peer name far$n
+  ip link set eth$n up; ip link set far$n up
+done
+ip link set lo up
+ip addr add 10.0.0.1/24 dev eth0
+ip addr add 10.0.0.3/24 dev eth0
+ip addr add 10.0.1.1/24 dev eth1
+ip addr add 10.0.2.1/31 dev eth2
+ip addr add 10.7.7.7/32 dev lo
+ip route add default via 10.0.0.254
+ip route add default via 10.0.1.254 table 100
+ip route add 10.20.0.0/16 via 10.0.1.9 src 10.7.7.7
+ip route add 10.20.3.0/24 via 10.0.0.9 metric 9
+ip route add blackhole 10.21.0.0/16
+ip route add prohibit 10.22.0.0/16
+ip route add unreachable 10.23.0.0/16
+ip route add throw 10.24.0.0/16 table 100
+ip route add 10.25.0.0/16 via 1.2.3.4 dev eth2 onlink
+ip route add 10.26.0.0/16 dev eth1
+ip rule add pref 50 to 10.28.0.0/16 prohibit
+ip rule add pref 60 fwmark 0x10/0xf0 lookup 100
+ip rule add pref 70 from 10.0.1.1 lookup 100
+ip rule add pref 80 to 10.29.0.0/16 lookup main suppress_prefixlength 0
+ip rule add pref 81 to 10.29.0.0/16 unreachable
+"""
+QUESTIONS: list[tuple[str, str, str, int]] = [
+    (dst, src, oif, mark)
+    for dst in ("10.0.0.9", "10.0.0.3", "10.0.2.0", "10.20.3.1", "10.20.4.1", "10.21.0.1", "10.22.0.1", "10.23.0.1",
+                "10.24.0.1", "10.25.0.1", "10.26.0.1", "10.28.0.1", "10.29.0.1", "8.8.8.8", "127.0.0.5")
+    for src, oif, mark in (("", "", 0), ("10.0.1.1", "", 0), ("", "eth1", 0), ("", "", 0x1F))
+]  # fmt: skip
+
+
+def scene() -> Netns:
+    """The same as SCENE, by our own verbs."""
+    room = Netns("r")
+    for n, mac in enumerate((M1, M2, M3)):
+        room.link_add(f"eth{n}", Nic(mac=mac))
+    room.addr_add("eth0", "10.0.0.1/24")
+    room.addr_add("eth0", "10.0.0.3/24")
+    room.addr_add("eth1", "10.0.1.1/24")
+    room.addr_add("eth2", "10.0.2.1/31")
+    room.addr_add("lo", "10.7.7.7/32")
+    room.route_add("default", via="10.0.0.254")
+    room.route_add("default", via="10.0.1.254", table=100)
+    room.route_add("10.20.0.0/16", via="10.0.1.9", src="10.7.7.7")
+    room.route_add("10.20.3.0/24", via="10.0.0.9", metric=9)
+    for net, kind, table in (("10.21", "blackhole", 254), ("10.22", "prohibit", 254), ("10.23", "unreachable", 254),
+                             ("10.24", "throw", 100)):  # fmt: skip
+        room.route_add(f"{net}.0.0/16", type=kind, table=table)
+    room.route_add("10.25.0.0/16", via="1.2.3.4", dev="eth2", onlink=True)
+    room.route_add("10.26.0.0/16", dev="eth1")
+    to28, to29 = Prefix.parse("10.28.0.0/16"), Prefix.parse("10.29.0.0/16")
+    room.rule_add(50, "prohibit", dst=to28)
+    room.rule_add(60, 100, fwmark=0x10, fwmask=0xF0)
+    room.rule_add(70, 100, src=Prefix.parse("10.0.1.1"))
+    room.rule_add(80, "main", dst=to29, suppress_prefixlen=0)
+    room.rule_add(81, "unreachable", dst=to29)
+    return room
+
+
+ERRNO = {"Invalid argument": "EINVAL", "Permission denied": "EACCES", "No route to host": "EHOSTUNREACH",
+         "Network is unreachable": "ENETUNREACH"}  # fmt: skip
+
+
+def test_the_kernel_decides_alike() -> None:
+    """`ip route get` (ip_route_output_key_hash_rcu) for every question, against output_route."""
+    asks = "\n".join(
+        f"ip route get {dst}{' from ' + src if src else ''}{' oif ' + oif if oif else ''}"
+        f"{f' mark {mark}' if mark else ''} 2>&1 | head -1 || true"
+        for dst, src, oif, mark in QUESTIONS
+    )
+    theirs = [kernel_line(line) for line in real(SCENE + asks).splitlines()]
+    room = scene()
+    ours = []
+    for dst, src, oif, mark in QUESTIONS:
+        rt = output_route(room, IPv4(dst), 0, src=IPv4(src) if src else ANY, oif=oif, mark=mark)
+        ours.append((rt.error,) if rt.error else (rt.dev, str(rt.via) if rt.via else "", str(rt.src)))
+    assert dict(zip(QUESTIONS, ours, strict=True)) == dict(zip(QUESTIONS, theirs, strict=True))
+
+
+def kernel_line(line: str) -> tuple[str, ...]:
+    """(device, gateway, source) of a line of `ip route get`, or (errno,)."""
+    if line.startswith("RTNETLINK"):
+        return (ERRNO[line.rpartition(": ")[2].strip()],)
+    words = line.split()
+    after = dict(pairwise(words))
+    return after["dev"], after.get("via", ""), after.get("src") or after["from"]
+
+
+def test_a_martian_comes_back_as_the_drop_it_is() -> None:
+    packet = echo("10.0.0.1", "10.0.1.2")
+    found = input_route(three(), Skb(packet, "eth0"), ip_of(packet), 0)
+    assert isinstance(found, Drop) and found.reason == Reason.IP_LOCAL_SOURCE
