@@ -288,8 +288,9 @@ def _text(trace: Trace, layout: str, colour: bool) -> str:
         return json.dumps(trace.to_dict(), indent=1)
     from packetwalk import text
 
-    printer = {"summary": text.summary, "full": text.full, "minimal": text.minimal}[layout]
-    return printer(trace) if layout == "minimal" else printer(trace, color=colour)
+    if layout == "minimal":
+        return text.minimal(trace)
+    return text.full(trace, color=colour) if layout == "full" else text.summary(trace, color=colour)
 
 
 def _status(trace: Trace) -> int:

@@ -289,11 +289,11 @@ def _neighbours(room: Netns) -> Iterator[str]:
 
 def _fdb(room: Netns) -> Iterator[str]:
     own = {int(d.mac) for d in room.devices.values()}
-    for entry in room.bridge_fdb.entries.values():
+    for entry in sorted(room.bridge_fdb.entries.values(), key=lambda e: (e.dev, e.mac)):
         if entry.static and not (entry.local and int(entry.mac) in own):
             state = "permanent" if entry.local else "static"
             yield f"bridge -n {quote(room.name)} fdb replace {entry.mac} dev {quote(entry.dev)} master {state}"
-    for entry in room.vxlan_fdb.all():
+    for entry in sorted(room.vxlan_fdb.all(), key=lambda e: (e.dev, e.mac)):  # far ends of one address keep their order
         device = room.devices.get(entry.dev)
         made_by_link = entry.mac == ZERO_MAC and isinstance(device, Tunnel) and entry.dst == device.remote
         if entry.static and not made_by_link:

@@ -1,4 +1,4 @@
-"""Words for traces: minimal (one line a walk), summary (one line a room), full (every step with its evidence).
+"""A trace as text: minimal (one line a walk), summary (one line a room), full (every step with its evidence).
 
 The core notes packets before and after; which header came, went or changed is worked out here from two neighbouring
 packets.
@@ -10,8 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Tcp, Udp, Vxlan, header_len, size,
-visible
+from packetwalk.packet import (
+    Arp,
+    Ethernet,
+    Geneve,
+    Icmp,
+    Ip,
+    Packet,
+    Vxlan,
+    header_len,
+    size,
+    visible,
+)
+from packetwalk.words import change, header, icmp_words, packet_words
 
 if TYPE_CHECKING:
     from packetwalk.trace import Hop, Step, Trace
@@ -19,20 +30,9 @@ if TYPE_CHECKING:
 VERSION = 1
 WIDTH = 110
 VIRTUAL = frozenset({"encap", "fdb", "bridge", "flood"})
-TELLING = frozenset({"encap", "decap", "fdb", "drop", "unsupported", "hold", "icmp_error", "fragment", "defrag",
-"flood"})
-PROTOS = {1: "icmp", 4: "ipip", 6: "tcp", 17: "udp"}
-ICMP_WORDS = {
-    (3, 0): "net unreachable",
-    (3, 1): "host unreachable",
-    (3, 2): "protocol unreachable",
-    (3, 3): "port unreachable",
-    (3, 4): "fragmentation needed",
-    (3, 13): "administratively prohibited",
-    (5, 1): "redirect",
-    (11, 0): "time exceeded",
-    (11, 1): "reassembly time exceeded",
-}
+TELLING = frozenset(
+    {"encap", "decap", "fdb", "drop", "unsupported", "hold", "icmp_error", "fragment", "defrag", "flood"}
+)
 RED, GREEN, BOLD, DIM, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
@@ -54,66 +54,6 @@ class Section(NamedTuple):
     room: str
     hops: list[Hop]
     nth: int
-
-
-# -- packets
-# -------------------------------------------------------------------------------------------------------------
-
-
-def header(h: Header) -> str:
-    """One header in a few words."""
-    if isinstance(h, Ethernet):
-        return f"eth > {h.dst}"
-    if isinstance(h, Ip):
-        extra = f"{' df' if h.df else ''}{f' tos {h.tos}' if h.tos else ''}"
-        return f"ip {h.src} > {h.dst} proto {PROTOS.get(h.proto, h.proto)} ttl {h.ttl}{extra}"
-    if isinstance(h, Udp | Tcp):
-        return f"{type(h).__name__.lower()} {h.sport} > {h.dport}{' ' + h.flags if isinstance(h, Tcp) else ''}"
-    if isinstance(h, Vxlan | Geneve):
-        return f"{type(h).__name__.lower()} vni {h.vni}"
-    if isinstance(h, Arp):
-        return f"arp {'who has ' + str(h.tpa) + ' tell ' + str(h.spa) if h.op == 1 else f'{h.spa} is at {h.sha}'}"
-    return icmp_words(h)
-
-
-def icmp_words(h: Icmp) -> str:
-    """An ICMP message by name."""
-    if h.type in (0, 8):
-        return f"icmp echo {'request' if h.type else 'reply'}"
-    words = ICMP_WORDS.get((h.type, h.code), f"type {h.type} code {h.code}")
-    return f"icmp {words}{f' mtu {h.mtu}' if h.mtu else ''}{f' gateway {h.gateway}' if h.gateway else ''}"
-
-
-def change(before: Packet, after: Packet) -> str:
-    """What happened to the headers between two packets: "+ eth > mac", "- ip - udp - vxlan", "ttl 64 > 63"."""
-    a, b = before.headers, after.headers
-    if len(b) > len(a) and b[len(b) - len(a) :] == a:
-        return " ".join(f"+ {header(h)}" for h in reversed(b[: len(b) - len(a)]))
-    if len(a) > len(b) and (not b or a[len(a) - len(b) :] == b):
-        return " ".join(f"- {type(h).__name__.lower()[:3]}" if isinstance(h, Ethernet) else f"- {type(h).__name__.lower()}"
-                        for h in a[: len(a) - len(b)])  # fmt: skip
-    if len(a) == len(b):
-        return ", ".join(filter(None, (_fields(x, y) for x, y in zip(a, b, strict=True))))
-    return ""
-
-
-def _fields(a: Header, b: Header) -> str:
-    if type(a) is not type(b) or a == b:
-        return ""
-    names = [f for f in a._fields if f not in ("id", "len") and getattr(a, f) != getattr(b, f)]
-    return ", ".join(f"{f} {getattr(a, f)} > {getattr(b, f)}" for f in names)
-
-
-def packet_words(packet: Packet) -> str:
-    """A packet by its innermost conversation."""
-    shown = visible(packet).headers
-    ips = [h for h in shown if isinstance(h, Ip)]
-    if not ips:
-        return header(shown[-1]) if shown else "nothing"
-    ip, last = ips[-1], shown[-1]
-    part = f" fragment at {ip.offset}" if ip.offset else " first fragment" if ip.mf else ""
-    what = header(last) if not isinstance(last, Ip) else f"proto {PROTOS.get(ip.proto, ip.proto)}"
-    return f"{ip.src} > {ip.dst} {what}{part}"
 
 
 # -- steps
@@ -279,7 +219,8 @@ def totals(trace: Trace) -> Totals:
             tunnels[_tunnel(step.packet)] = overhead(step.packet)
         if step.stage == "forward" and not answered:
             ttl += 1
-        answered = answered or (step.stage == "deliver" and visit.room != trace.flow.src and getattr(step.what, "kind", "") != "arp")
+        kind = getattr(step.what, "kind", "arp") if step.stage == "deliver" else "arp"
+        answered = answered or (kind != "arp" and visit.room != trace.flow.src)
         if step.stage == "transmit" and any(isinstance(h, Ip) for h in step.packet.headers):
             network: Any = trace.after
             if network is not None:

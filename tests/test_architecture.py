@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("frames",),
     ("codec", "trace"),
     ("text",),
+    ("words",),
     ("packet",),
     ("addr",),
 )  # fmt: skip

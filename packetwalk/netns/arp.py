@@ -69,8 +69,6 @@ def solicit(v: Visit, entry: Neighbour, about: Skb | None) -> None:
         if announce == 0 or same_net:
             src = ip.src
     src = src or t.select_addr(entry.dev, entry.dst, SCOPE_LINK)
-    if not src:
-        return
     dst = entry.lladdr if entry.state == "PROBE" and entry.lladdr is not None else BROADCAST_MAC
     arp = Arp(ARP_REQUEST, device.mac, src, ZERO_MAC, entry.dst)
     v.go("transmit", Skb(Packet((Ethernet(device.mac, dst, ETH_ARP), arp)), out=entry.dev))
@@ -118,17 +116,24 @@ def arp(v: Visit, skb: Skb) -> str | None:
     ):  # fmt: skip
         v.step("consume", dev, f"op {packet.op} for {packet.tpa}", skb.packet)
         return None
+    if packet.spa == packet.tpa and conf.drop_gratuitous_arp:
+        v.step("consume", dev, "drop_gratuitous_arp", skb.packet)
+        return None
     if packet.op == ARP_REQUEST and packet.spa == ANY:  # duplicate address detection, RFC 2131
         if t.fib.is_local(packet.tpa) and not ignored(t, dev, packet.spa, packet.tpa):
             answer(v, skb, packet, "ours")
         else:
             v.step("consume", dev, f"{packet.tpa} is not ours", skb.packet)
         return None
-    if packet.op == ARP_REQUEST and (why := reply_reason(v, skb, packet)):
+    why = reply_reason(v, skb, packet) if packet.op == ARP_REQUEST else None
+    if why == "":
+        v.step("consume", dev, f"{packet.tpa} is ours, but arp_ignore or arp_filter keeps us silent", skb.packet)
+        return None
+    if why:
         learn(v, dev, packet, "STALE", create=True, override=True)
         answer(v, skb, packet, why)
         return None
-    gratuitous = packet.spa == packet.tpa and (packet.op == ARP_REQUEST or packet.tha in (packet.sha, ZERO_MAC))
+    gratuitous = packet.spa == packet.tpa and (packet.op == ARP_REQUEST or packet.tha == packet.sha)
     known = t.neighbours.get(dev, packet.spa)
     if known is None and not (conf.arp_accept and (gratuitous or packet.op == ARP_REPLY)):
         v.step("consume", dev, f"{packet.tpa} is not ours and {packet.spa} not our neighbour", skb.packet)
@@ -139,8 +144,8 @@ def arp(v: Visit, skb: Skb) -> str | None:
     return None
 
 
-def reply_reason(v: Visit, skb: Skb, packet: Arp) -> str:
-    """Why we answer for the target: it is ours, or proxy_arp knows the way. Empty: we stay silent.
+def reply_reason(v: Visit, skb: Skb, packet: Arp) -> str | None:
+    """Why we answer for the target: it is ours, or proxy_arp knows the way. Empty: ours, but we must not say so.
 
     The kernel routes the question like a packet from its sender (ip_route_input_noref), martian checks and all.
     """
@@ -148,15 +153,15 @@ def reply_reason(v: Visit, skb: Skb, packet: Arp) -> str:
     probe = Skb(skb.packet, dev)
     rt = input_route(t, probe, Ip(packet.spa, packet.tpa, 0, 20), v.now)
     if isinstance(rt, Drop) or rt.kind == "error":
-        return ""
+        return None
     if rt.kind == "local":
         return "" if ignored(t, dev, packet.spa, packet.tpa) or filtered(t, dev, packet) else "ours"
     conf = t.conf(dev)
     if rt.kind != "unicast" or not conf.forwarding or rt.dev == dev:
-        return ""
+        return None
     if conf.proxy_arp:
         return f"proxy_arp: {rt.route}"
-    return "proxy entry" if (dev, int(packet.tpa)) in t.neighbours.proxies else ""
+    return "proxy entry" if (dev, int(packet.tpa)) in t.neighbours.proxies else None
 
 
 def ignored(t: Tables, dev: str, src: IPv4, target: IPv4) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from packetwalk.addr import BROADCAST_MAC
 from packetwalk.netns.device import Bridge, Device
 from packetwalk.netns.fragment import defrag, fragment
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import ETH_IP, ETH_LEN, Ethernet, Ip, Packet, size
 from packetwalk.trace import Reason
+
+LINK_LOCAL = 0x0180C2000000 >> 4  # 01:80:c2:00:00:0x: STP, pause frames, LLDP
 
 
 def bridge(v: Visit, skb: Skb) -> str | None:
@@ -21,12 +24,15 @@ def bridge(v: Visit, skb: Skb) -> str | None:
     if not device.up or port.port.state in ("disabled", "blocking", "listening"):
         v.drop(
             skb,
-            Reason.BRIDGE_INGRESS_STP_STATE if device.up else Reason.DEV_READY,
+            Reason.BRIDGE_INGRESS_STP_STATE,
             f"port {port.name} {port.port.state}",
         )
         return None
     if eth.src >> 40 & 1:
         v.drop(skb, Reason.MAC_INVALID_SOURCE, eth)
+        return None
+    if eth.dst >> 4 == LINK_LOCAL:
+        v.step("consume", port.name, "link-local frames stay on their link", skb.packet)
         return None
     if eth.dst == device.mac:
         skb.pkt_type = "host"
@@ -59,6 +65,9 @@ def bridge_xmit(v: Visit, skb: Skb) -> str | None:
     device, eth = v.t.devices[skb.out], skb.packet.headers[0]
     assert isinstance(device, Bridge) and isinstance(eth, Ethernet)
     skb.dev, skb.bridged = "", ""
+    if device.oddity:
+        v.unsupported(skb, "bridge setting", device.oddity)
+        return None
     if eth.dst >> 40 & 1:
         _flood(v, skb, device, came=None)
         return None
@@ -86,15 +95,19 @@ def _flood(v: Visit, skb: Skb, device: Bridge, came: Device | None) -> bool:
     """br_flood: one copy for every other port. Returns whether any port took it."""
     eth = skb.packet.headers[0]
     assert isinstance(eth, Ethernet)
-    unicast = not eth.dst >> 40 & 1
-    targets = [
-        p for p in v.t.ports(device.name) if _may_leave(p, came) and (p.port.flood if unicast else p.port.bcast_flood)
-    ]
+    targets = [p for p in v.t.ports(device.name) if _may_leave(p, came) and _takes_flood(p, eth, came)]
     if targets:
         v.step("flood", device.name, f"{eth.dst} to {', '.join(p.name for p in targets)}", skb.packet)
     for port in targets:
         _send(v, skb.copy(), port)
     return bool(targets)
+
+
+def _takes_flood(port: Device, eth: Ethernet, came: Device | None) -> bool:
+    """br_flood: BR_FLOOD, BR_BCAST_FLOOD, BR_MCAST_FLOOD; the host's own broadcasts go everywhere."""
+    if not eth.dst >> 40 & 1:
+        return port.port.flood
+    return came is None or (port.port.bcast_flood if eth.dst == BROADCAST_MAC else port.port.mcast_flood)
 
 
 def _may_leave(port: Device, came: Device | None) -> bool:
@@ -122,6 +135,9 @@ def _to_port(v: Visit, skb: Skb, port: Device | None, came: Device | None) -> st
 def _send(v: Visit, skb: Skb, port: Device) -> None:
     """br_forward_finish: br_netfilter cuts what is too big for the port; the bridge itself drops it."""
     skb.out = port.name
+    if port.port.oddity:
+        v.unsupported(skb, "bridge setting", port.port.oddity)
+        return
     ip = skb.packet.headers[1] if len(skb.packet.headers) > 1 else None
     if skb.bridged and isinstance(ip, Ip) and _filters(v, skb.bridged):
         mtu = min(port.mtu, skb.frag_max or port.mtu)

@@ -45,6 +45,7 @@ class Port:
     learning: bool = True
     flood: bool = True
     bcast_flood: bool = True
+    mcast_flood: bool = True
     isolated: bool = False
     state: str = "forwarding"
     oddity: str = ""  # a port setting that is not modelled, by its own name
@@ -119,6 +120,11 @@ class Bridge(Device):
     ageing: int = 300_000_000_000
     nf_call_iptables: bool = False
     oddity: str = ""
+    carrier: bool = True  # whether any port is running (br_port_state_selection)
+
+    @property
+    def running(self) -> bool:
+        return self.up and self.carrier
 
 
 @dataclass(slots=True)

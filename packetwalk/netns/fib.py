@@ -18,6 +18,7 @@ SCOPE_NAMES = {number: name for name, number in SCOPES.items() if name != "unive
 # fib_props: what a route type answers instead of a next hop (net/ipv4/fib_semantics.c)
 TYPE_ERRNO = {"blackhole": "EINVAL", "unreachable": "EHOSTUNREACH", "prohibit": "EACCES", "throw": "EAGAIN"}
 RULE_ERRNO = {"blackhole": "EINVAL", "unreachable": "ENETUNREACH", "prohibit": "EACCES"}
+PROTOCOLS = {1: "icmp", 4: "ipencap", 6: "tcp", 17: "udp", 47: "gre", 132: "sctp"}
 KNOWN_TYPES = frozenset({"unicast", "local", "broadcast", "multicast", *TYPE_ERRNO})
 
 
@@ -35,6 +36,12 @@ class Nexthop(NamedTuple):
     def scope(self) -> int:
         """nhc_scope: HOST without a gateway (the destination is on the link), LINK with one (fib_check_nh)."""
         return SCOPE_LINK if self.via else SCOPE_HOST
+
+    @property
+    def flags(self) -> str:
+        """The flags of one of several next hops, in iproute2's order."""
+        named = (("dead", self.dead), ("onlink", self.onlink), ("linkdown", self.linkdown))
+        return "".join(f" {name}" for name, on in named if on)
 
     def __str__(self) -> str:
         words = [f"via {self.via}"] if self.via else []
@@ -100,7 +107,7 @@ class Route(NamedTuple):
             yield f"advmss {self.advmss}"
         if not single:
             for hop in self.nexthops:
-                yield f"nexthop {hop} weight {hop.weight}{' onlink' if hop.onlink else ''}"
+                yield f"nexthop {hop} weight {hop.weight}{hop.flags}"
 
 
 class PolicyRule(NamedTuple):
@@ -154,11 +161,11 @@ class PolicyRule(NamedTuple):
             words.append(f"tos 0x{self.tos:02x}")
         if self.fwmask:
             mask = "" if self.fwmask == 0xFFFFFFFF else f"/0x{self.fwmask:x}"
-            words.append(f"fwmark 0x{self.fwmark:x}{mask}")
+            words.append(f"fwmark {self.fwmark:#x}{mask}" if self.fwmark else f"fwmark 0{mask}")
         words += [f"{key} {value}" for key, value in (("iif", self.iif), ("oif", self.oif)) if value]
-        words += [f"{key} {_ports(value)}" for key, value in (("sport", self.sport), ("dport", self.dport)) if value]
         if self.proto:
-            words.append(f"ipproto {self.proto}")
+            words.append(f"ipproto {PROTOCOLS.get(self.proto, self.proto)}")
+        words += [f"{key} {_ports(value)}" for key, value in (("sport", self.sport), ("dport", self.dport)) if value]
         if isinstance(self.action, int):
             words.append(f"lookup {TABLE_NAMES.get(self.action, self.action)}")
             if self.suppress_prefixlen >= 0:
@@ -315,7 +322,10 @@ class Fib:
 
     def routes(self, table: int = 254) -> list[Route]:
         """The table as `ip route show table N` lists it: by prefix, then metric."""
-        return sorted(self.tables.get(table, ()), key=lambda r: (int(r.dst.addr), r.dst.length, r.metric))
+        return sorted(
+            self.tables.get(table, ()),
+            key=lambda r: (int(r.dst.addr), -r.dst.length if r.dst.addr else r.dst.length, -r.tos, r.metric),
+        )
 
     def lookup(self, flow: Flow, choose: int = 0) -> Found:
         """fib_lookup: the first rule that matches and whose table has an answer."""
@@ -328,13 +338,16 @@ class Fib:
             action = rule.action
             if isinstance(action, str):
                 if action == "goto":
-                    jump = rule.goto
+                    resolved = any(r.priority == rule.goto for r in self.rules)
+                    jump = rule.goto if resolved else 0
                 elif action != "nop":
                     return Found(RULE_ERRNO.get(action, "unsupported"), None, None, rule)
                 continue
             table = self.tables.get(action)
             found = table.lookup(flow, choose) if table is not None else None
-            if found is None or (found.route and found.route.dst.length <= rule.suppress_prefixlen):
+            if found is None:
+                continue
+            if not found.error and found.route and found.route.dst.length <= rule.suppress_prefixlen:
                 continue
             return found._replace(rule=rule)
         return NO_ROUTE
@@ -348,6 +361,12 @@ class Fib:
         for route in self.tables[255].covering(addr):
             return route.type
         return "unicast"
+
+
+def _listed(route: Route) -> tuple[int, int, int, int]:
+    """The order of fn_trie_dump_leaf: by address, the default first, then the longer prefix, tos and metric."""
+    dst = route.dst
+    return int(dst.addr), -dst.length if dst.addr else dst.length, -route.tos, route.metric
 
 
 def _selector(prefix: Prefix) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from packetwalk.addr import ANY, BROADCAST_MAC
+from packetwalk.netns.device import UnknownDevice
 from packetwalk.netns.fib import Flow
 from packetwalk.netns.fragment import defrag
 from packetwalk.netns.route import input_route
@@ -20,6 +21,9 @@ def receive(v: Visit, skb: Skb) -> str | None:
 def link_in(v: Visit, skb: Skb) -> str | None:
     """__netif_receive_skb_core: a bridge port hands the frame to its bridge; else the link header comes off."""
     device = v.t.devices[skb.dev]
+    if isinstance(device, UnknownDevice):
+        v.unsupported(skb, "device", f"{device.name} of kind {device.what}")
+        return None
     eth = skb.packet.headers[0]
     if not isinstance(eth, Ethernet):  # an ipip device has no link layer
         skb.eth, skb.pkt_type = None, "host"
@@ -69,7 +73,7 @@ def route_in(v: Visit, skb: Skb) -> str | None:
     skb.rt = result
     by = result.found.by if result.found is not None else None
     if result.error == "unsupported":
-        v.unsupported(skb, "route", str(by or f"to multicast {ip.dst}"))
+        v.unsupported(skb, "route", f"{by} {by.oddity}" if by is not None else f"to multicast {ip.dst}")
         return None
     v.step("route_in", result.dev, by or result.error, skb.packet)
     if result.kind == "error":

@@ -39,7 +39,7 @@ def route_out(v: Visit, skb: Skb) -> str | None:
         skb.rt = rt
     by = rt.found.by if rt.found is not None else None
     if rt.error == "unsupported":
-        v.unsupported(skb, "route", str(by or f"to multicast {ip.dst}"))
+        v.unsupported(skb, "route", f"{by} {by.oddity}" if by is not None else f"to multicast {ip.dst}")
         return None
     if rt.error:
         v.drop(skb, Reason.IP_OUTNOROUTES, by, errno=rt.error)
@@ -111,9 +111,9 @@ def postrouting(v: Visit, skb: Skb) -> str | None:
 def send_each(v: Visit, stage: str, pieces: list[Skb]) -> str | None:
     """Send packets one after another. While a program sends, softirqs run between them, so the rest waits its turn."""
     if v.task and len(pieces) > 1:
-        before = len(v.steps)
+        before, proto = len(v.steps), _proto(pieces[0])
         v.go(stage, pieces[0])
-        if not refused(v, before, pieces[0]):
+        if not (proto == PROTO_UDP and refused(v, before, pieces[0])):
             v.timer(Timer(v.now, "resume", (stage, pieces[1:]), context=TASK), pieces[1].packet)
         return None
     for piece in pieces:
@@ -121,15 +121,15 @@ def send_each(v: Visit, stage: str, pieces: list[Skb]) -> str | None:
     return None
 
 
+def _proto(skb: Skb) -> int:
+    ip = skb.packet.headers[0]
+    return ip.proto if isinstance(ip, Ip) else 0
+
+
 def refused(v: Visit, since: int, skb: Skb) -> bool:
     """Whether a UDP socket that asked for errors heard that the device dropped its packet (ENOBUFS ends the
     sending)."""
-    ip = skb.packet.headers[0]
-    if (
-        not isinstance(skb.socket, Socket)
-        or not skb.socket.recverr
-        or not (isinstance(ip, Ip) and ip.proto == PROTO_UDP)
-    ):
+    if not isinstance(skb.socket, Socket) or not skb.socket.recverr:
         return False
     return any(s.stage == "drop" and getattr(s.what, "errno", "") == "ENOBUFS" for s in v.steps[since:])
 
@@ -184,7 +184,11 @@ def transmit(v: Visit, skb: Skb) -> str | None:
         v.unsupported(skb, "device", f"{device.name} of kind {device.what}")
         return None
     if not device.running:
-        v.drop(skb, Reason.DEV_READY, f"{device.name} is down", errno="ENETDOWN")
+        v.drop(
+            skb,
+            Reason.DEV_READY,
+            f"{device.name} is down",
+        )
         return None
     v.step("transmit", skb.out, None, skb.packet)
     if isinstance(device, Veth):

@@ -10,16 +10,17 @@ steps = n.receive("eth0", packet, now=0)
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from packetwalk.addr import ANY, ZERO_MAC, IPv4, Mac, Prefix
 from packetwalk.netns import arp
 from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES, Addr, Device, Loopback, Port, Vxlan
 from packetwalk.netns.fdb import FdbEntry
-from packetwalk.netns.fib import TABLES, Nexthop, PolicyRule, Route
+from packetwalk.netns.fib import KNOWN_TYPES, RULE_ERRNO, TABLES, Nexthop, PolicyRule, Route
 from packetwalk.netns.fragment import FragQueue
 from packetwalk.netns.local import prepare, tcp_app, tcp_send, tcp_timeout, udp_echo
-from packetwalk.netns.neighbour import Neighbour
+from packetwalk.netns.neighbour import VALID, Neighbour
 from packetwalk.netns.socket import Readable, Socket
 from packetwalk.netns.stack import STAGES
 from packetwalk.netns.tables import Tables
@@ -131,6 +132,8 @@ class Netns(Tables):
 
     def link_add(self, name: str, device: D, *, index: int = 0) -> D:
         """`ip link add NAME type ...`. Device numbers count up unless one is given."""
+        if name in self.devices:
+            raise ValueError(f"{self.name} already has a device {name!r}")
         device.name = name
         device.index = index or max((d.index for d in self.devices.values()), default=0) + 1
         self.devices[name] = device
@@ -147,12 +150,18 @@ class Netns(Tables):
         device = self.device(name)
         if mtu is not None:
             device.mtu = mtu
-        if up is not None:
+        if up is not None and device.up != up:
             device.up = up
+            self._routes_follow(device)
         if master is not None:
-            device.master = master
             if master:
                 self.device(master)
+            if device.master != master:  # del_nbp: what was known behind the port is forgotten
+                fdb = self.bridge_fdb.entries
+                for key in [k for k, e in fdb.items() if k[0] == device.master and e.dev == name]:
+                    del fdb[key]
+            device.master = master
+            if master:
                 number = max((d.port.number for d in self.devices.values() if d.master == master), default=0) + 1
                 device.port = Port(number=number)
                 self.bridge_fdb.put(FdbEntry(device.mac, name, master=master, local=True))
@@ -171,9 +180,14 @@ class Netns(Tables):
     def addr_add(self, dev: str, text: str, *, scope: str = "global", routes: bool = True) -> Addr:
         """`ip addr add A/N dev DEV`, with the routes the kernel adds by itself (fib_add_ifaddr) unless `routes` is
         off."""
-        address, _, bits = text.partition("/")
-        local, length = IPv4(address), int(bits or 32)
         device = self.device(dev)
+        address, slash, bits = text.partition("/")
+        local = IPv4(address)
+        length = Prefix.parse(f"0.0.0.0/{bits}").length if slash else 32
+        if scope not in SCOPES:
+            raise ValueError(f"there is no scope called {scope!r}; there are {', '.join(SCOPES)}")
+        if any(a.local == local and a.length == length for a in device.addrs):
+            raise ValueError(f"{self.name}: {dev} already has the address {text}")
         net = Prefix.of(local, length)
         number = SCOPES[scope]
         secondary = any(a.length == length and a.covers(local) and not a.secondary for a in device.addrs)
@@ -185,18 +199,23 @@ class Netns(Tables):
         self.changed()
         return addr
 
-    def _addr_routes(self, dev: str, addr: Addr, net: Prefix) -> None:
+    def _addr_routes(self, dev: str, addr: Addr, net: Prefix, held: Collection[str] = ()) -> None:
         hop = (Nexthop(dev),)
-        connected = Route(net, hop, scope=SCOPE_LINK, src=addr.local, proto="kernel")
+        first = next((a for a in self.devices[dev].addrs if a.length == addr.length and a.covers(addr.local)), addr)
+        connected = Route(net, hop, scope=SCOPE_LINK, src=first.local, proto="kernel")
         local = connected._replace(type="local", scope=SCOPE_HOST, table=TABLES["local"])
         broadcast = connected._replace(type="broadcast", table=TABLES["local"])
-        self._put(local._replace(dst=Prefix.of(addr.local, 32)))
-        if addr.local >> 24 == 127 and addr.scope == SCOPE_HOST:
-            self._put(local)
+        wanted = [local._replace(dst=Prefix.of(addr.local, 32))]
+        if self.devices[dev].kind == "loopback":
+            if addr.length < 32 and not addr.secondary:
+                wanted.append(local)
         elif addr.length < 32 and not addr.secondary:
-            self._put(connected)
+            wanted.append(connected)
         if addr.length < 31 and not addr.secondary:
-            self._put(broadcast._replace(dst=Prefix.of(net.broadcast, 32)))
+            wanted.append(broadcast._replace(dst=Prefix.of(net.broadcast, 32)))
+        for route in wanted:
+            if str(route) not in held:
+                self._put(route)
 
     # -- ip route, ip rule -----------------------------------------------------------------------------------------
 
@@ -219,6 +238,12 @@ class Netns(Tables):
         """`ip route add`. Without `dev` the gateway's own route says which; the gateway must be on a link unless
         onlink."""
         prefix = dst if isinstance(dst, Prefix) else Prefix.parse(dst)
+        if type not in KNOWN_TYPES:
+            raise ValueError(f"there is no route type called {type!r}; there are {', '.join(sorted(KNOWN_TYPES))}")
+        if scope and scope not in SCOPES:
+            raise ValueError(f"there is no scope called {scope!r}; there are {', '.join(SCOPES)}")
+        if src and not self.is_own(IPv4(src)):
+            raise ValueError(f"{self.name}: src {src} is not an address of this namespace")
         gateway = IPv4(via) if via else ANY
         if not nexthops and type in ("unicast", "local", "broadcast"):
             nexthops = (self._nexthop(gateway, dev, onlink),)
@@ -237,12 +262,17 @@ class Netns(Tables):
             table=number,
             mtu=mtu,
         )
+        same = (r for r in self.fib.table(number).covering(prefix.addr) if r.dst == prefix)
+        if any((r.tos, r.metric) == (route.tos, route.metric) for r in same):
+            raise ValueError(f"{self.name}: there is a route to {prefix} with metric {metric} already")
         self._put(route)
         return route
 
     def _nexthop(self, gateway: IPv4, dev: str, onlink: bool) -> Nexthop:
         if dev:
             self.device(dev)
+        if gateway and self.fib.is_local(gateway):
+            raise ValueError(f"{self.name}: nexthop {gateway} is an address of this namespace itself")
         if gateway and not onlink:
             found = next((r for r in self.fib.table(254).covering(gateway)), None)
             if found is None or found.scope < SCOPE_LINK or (dev and found.dev != dev):
@@ -253,6 +283,18 @@ class Netns(Tables):
         if not dev:
             raise ValueError(f"{self.name}: a route needs `via` or `dev`")
         return Nexthop(dev, gateway, onlink=onlink)
+
+    def _routes_follow(self, device: Device) -> None:
+        """fib_disable_ip and fib_add_ifaddr: a device that goes down loses all but its local routes, and gets the
+        kernel's own back when it comes up."""
+        if not device.up:
+            for table in self.fib.tables.values():
+                for route in [r for r in table if r.dev == device.name and r.type != "local"]:
+                    table.remove(route)
+            return
+        for addr in device.addrs:
+            held = {str(r) for table in self.fib.tables.values() for r in table}
+            self._addr_routes(device.name, addr, Prefix.of(addr.local, addr.length), held)
 
     def _put(self, route: Route) -> None:
         self.fib.table(route.table).add(route)
@@ -270,6 +312,10 @@ class Netns(Tables):
     def rule_add(self, priority: int, action: int | str, **selectors: Any) -> PolicyRule:
         """`ip rule add`: `action` is a table (name or number) or blackhole, unreachable, prohibit."""
         number = TABLES.get(action, action) if isinstance(action, str) else action
+        if isinstance(number, str) and number not in (*RULE_ERRNO, "goto", "nop"):
+            raise ValueError(
+                f"{self.name}: a rule leads to a table, {', '.join(RULE_ERRNO)}, goto or nop, not to {action!r}"
+            )
         rule = PolicyRule(priority, number, **selectors)
         self.fib.set_rules([*self.fib.rules, rule])
         return rule
@@ -278,6 +324,11 @@ class Netns(Tables):
 
     def neigh_add(self, dst: str | IPv4, lladdr: str | Mac, dev: str, *, state: str = "PERMANENT") -> Neighbour:
         """`ip neigh add`. State is one of `ip neigh`'s words in capitals."""
+        self.device(dev)
+        if state not in VALID | {"FAILED", "INCOMPLETE", "NONE"}:
+            raise ValueError(
+                f"there is no neighbour state called {state!r}; there are {', '.join(sorted(VALID))}, FAILED"
+            )
         entry = Neighbour(IPv4(dst), dev, Mac(lladdr), state, confirmed=0 if state == "REACHABLE" else -(10**12))
         self.neighbours.put(entry)
         return entry

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from packetwalk.addr import ANY, IPv4, is_multicast
-from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK, Device, DeviceConf
+from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK, Bridge, Device, DeviceConf
 from packetwalk.netns.fdb import BridgeFdb, VxlanFdb
 from packetwalk.netns.fib import Fib, Found, Learned, Route
 from packetwalk.netns.neighbour import Neighbours
@@ -92,6 +92,10 @@ class Tables:
     def changed(self) -> None:
         """Forget what was derived from devices and sysctls."""
         self._confs, self._ports, self._locals, self._tunnel_ports = {}, {}, None, None
+        for device in self.devices.values():
+            if isinstance(device, Bridge):
+                ports = self.ports(device.name)
+                device.carrier = not ports or any(port.running for port in ports)
 
     def learn_into(self, copy: Tables) -> None:
         """Make `copy` share our configuration and learn into tables of its own (a walk's overlay)."""
@@ -176,8 +180,9 @@ class Tables:
         elsewhere."""
         first = ANY
         device = self.devices.get(dev)
+        highest = SCOPE_LINK if device is not None and self.conf(dev).route_localnet else SCOPE_HOST
         for addr in device.addrs if device is not None else ():
-            if addr.secondary or min(addr.scope, SCOPE_LINK) > scope:
+            if addr.secondary or min(addr.scope, highest) > scope:
                 continue
             if not dst or addr.covers(dst):
                 return addr.local

@@ -229,6 +229,7 @@ def _load_ports(room: Netns, links: list[Record]) -> None:
             learning=info.get("learning", True, flag),
             flood=info.get("flood", True, flag),
             bcast_flood=info.get("bcast_flood", True, flag),
+            mcast_flood=info.get("mcast_flood", True, flag),
             isolated=info.get("isolated", False, flag),
             state=info.get("state", "forwarding", str),
             oddity=next((k for k, off in ODD_PORT.items() if off is False and info.get(k, False, flag)), ""),
@@ -337,7 +338,8 @@ def _selector(entry: Record, side: str) -> Prefix:
 
 
 def _proto(value: Any) -> int:
-    return {"icmp": 1, "tcp": 6, "udp": 17}[value] if value in ("icmp", "tcp", "udp") else number(value)
+    known = {"icmp": 1, "ipencap": 4, "tcp": 6, "udp": 17, "gre": 47, "ipv6-icmp": 58, "sctp": 132}
+    return known[value] if value in known else number(value)
 
 
 def _range(entry: Record, side: str) -> tuple[int, int] | None:

@@ -64,7 +64,7 @@ class Record:
     def _convert(self, key: str, value: Any, convert: Callable[[Any], T]) -> T:
         try:
             return convert(value)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OSError) as error:
             raise SnapshotError(f"{self.path}: {self.where}: {key}: {error}") from None
 
     def sub(self, key: str) -> Record:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -132,6 +133,36 @@ def vxlan(
     """Add a vxlan device to a room."""
     far = IPv4(remote) if remote else ANY
     return room.link_add(name, Vxlan(mac=mac, vni=vni, local=IPv4(local), remote=far, mtu=1450, **more))
+
+
+def busy_network() -> Network:
+    """a - r - b and c, with a bridge, a narrow link and a vxlan tunnel: much to learn."""
+    network = Network("busy")
+    a, b, r = Netns("a"), Netns("b"), Netns("r")
+    a.link_add("eth0", Veth(mac=Mac("02:00:00:00:0a:01")))
+    b.link_add("eth0", Veth(mac=Mac("02:00:00:00:0b:01")))
+    r.link_add("br0", Bridge(mac=Mac("02:00:00:00:0c:00")))
+    for n, name in enumerate(("eth0", "eth1")):
+        r.link_add(name, Veth(mac=Mac(0x020000000C01 + n)))
+    r.link_set("eth0", master="br0")
+    for room in (a, b, r):
+        network.add(room)
+    network.connect(("a", "eth0"), ("r", "eth0"))
+    network.connect(("b", "eth0"), ("r", "eth1"))
+    a.addr_add("eth0", "10.0.0.2/24")
+    a.route_add("default", via="10.0.0.1")
+    r.addr_add("br0", "10.0.0.1/24")
+    r.addr_add("eth1", "10.0.1.1/24")
+    b.addr_add("eth0", "10.0.1.2/24")
+    b.route_add("default", via="10.0.1.1")
+    r.sysctl("net.ipv4.ip_forward", 1)
+    for end in (r.devices["eth1"], b.devices["eth0"]):
+        end.mtu = 1300
+    for room, far, own in ((r, "10.0.1.2", "10.0.1.1"), (b, "10.0.1.1", "10.0.1.2")):
+        vxlan(room, local=own, remote=far, mac=Mac(int(IPv4(own)) | 0x02 << 40))
+        room.addr_add("vx0", f"10.5.0.{own[5]}{own[-1]}/24")
+    b.listen(80)
+    return network
 
 
 # -- packets --------------------------------------------------------------------------------------------
@@ -289,6 +320,29 @@ def tell(room: Netns, steps: Iterable[Step]) -> list[list[Step]]:
 
 def device(room: Netns, name: str) -> Device:
     return room.devices[name]
+
+
+DERIVED = frozenset({"_confs", "_ports", "_locals", "_tunnel_ports"})
+"""What a room computes from its configuration and forgets again."""
+
+
+def picture(thing: Any, seen: dict[int, int] | None = None) -> Any:
+    """Everything reachable from a thing as plain data, to compare before and after. A second visit is a number."""
+    seen = {} if seen is None else seen
+    if isinstance(thing, str | int | bytes | float | Enum | None):
+        return repr(thing)
+    if id(thing) in seen:
+        return seen[id(thing)]
+    seen[id(thing)] = len(seen)
+    if isinstance(thing, Mapping):
+        return [(picture(k, seen), picture(v, seen)) for k, v in thing.items()]
+    if isinstance(thing, tuple | list):
+        return [type(thing).__name__, *(picture(x, seen) for x in thing)]
+    if isinstance(thing, set | frozenset):
+        return sorted(repr(x) for x in thing)
+    names = {n for c in type(thing).__mro__ for n in getattr(c, "__slots__", ())} | set(getattr(thing, "__dict__", ()))
+    held = {n: picture(getattr(thing, n), seen) for n in sorted(names - DERIVED) if hasattr(thing, n)}
+    return [type(thing).__name__, held]
 
 
 # -- the real kernel ------------------------------------------------------------------------------------

@@ -1,27 +1,19 @@
-"""The verbs that fill a namespace, the stage graph, and that a walk leaves its network as it was."""
+"""The verbs that fill a namespace, and that a walk leaves its network as it was."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from enum import Enum
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import pytest
 
-from packetwalk.addr import IPv4, Mac, Prefix
+from packetwalk.addr import IPv4, Prefix
 from packetwalk.engine.walk import walk
-from packetwalk.netns import namespace
-from packetwalk.netns.device import Bridge, Ipip, Nic, Veth
+from packetwalk.netns.device import Nic
 from packetwalk.netns.fib import Nexthop, Route
 from packetwalk.netns.namespace import Netns
-from packetwalk.netns.stack import FOLLOWS, STAGES
-from packetwalk.netns.visit import Skb, Stage, Visit
-from packetwalk.network import Network
 from packetwalk.packet import Packet
-from packetwalk.predict import predict
 from packetwalk.snapshot.iproute import load_snapshot, read_route
 from packetwalk.snapshot.reader import Record
 from packetwalk.trace import Flow
@@ -31,10 +23,12 @@ from tests.netns.rooms import (
     M3,
     M4,
     arps,
+    busy_network,
     echo,
     errnos,
     frame,
     host,
+    picture,
     pinger,
     real,
     router,
@@ -43,88 +37,8 @@ from tests.netns.rooms import (
     switch,
     tell,
     udp,
-    vxlan,
     who_has,
 )
-
-# -- the stage graph --------------------------------------------------------------------------------------------------
-
-
-def test_both_tables_have_the_same_stages() -> None:
-    assert FOLLOWS.keys() == STAGES.keys()
-    assert {s for after in FOLLOWS.values() for s in after if s is not None} <= STAGES.keys()
-
-
-@pytest.fixture
-def edges(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str | None]]:
-    """(stage, what it returned) of every stage that runs in any room from now on."""
-    seen: set[tuple[str, str | None]] = set()
-
-    def watched(name: str, stage: Stage) -> Stage:
-        def run(v: Visit, skb: Skb) -> str | None:
-            after = stage(v, skb)
-            seen.add((name, after))
-            return after
-
-        return run
-
-    table: Mapping[str, Stage] = MappingProxyType({name: watched(name, stage) for name, stage in STAGES.items()})
-    monkeypatch.setattr(namespace, "STAGES", table)
-    return seen
-
-
-def many_packets() -> None:
-    """Packets of every kind through rooms of every kind; what comes of them is other tests' business."""
-    room = router("r", "10.0.0.1/24", "10.0.1.1/24", known=True)
-    room.link_set("eth1", mtu=1400)
-    room.link_add("ipip0", Ipip(local=IPv4("10.0.0.1"), remote=IPv4("10.0.0.2"), mtu=1480))
-    room.route_add("10.7.0.0/16", dev="ipip0")
-    vxlan(room, remote="10.0.0.2")
-    room.addr_add("vx0", "10.5.0.1/24")
-    room.route_add("10.8.0.0/16", type="prohibit")
-    room.listen(80)
-    for packet in (
-        *(echo("10.0.0.2", f"10.{n}.{m}.2", ttl=t) for n in (0, 5, 7, 8, 9) for m in (0, 1) for t in (1, 64)),
-        echo("10.0.0.2", "10.0.1.2", size=1440, df=True),
-        echo("10.0.0.2", "10.0.1.2", size=1440),
-        echo("10.0.0.2", "10.7.0.1", size=1470, df=True),
-        udp("10.0.0.2", "10.0.0.1"),
-        udp("10.0.0.2", "10.0.0.1", dport=80),
-        udp("10.0.0.2", "10.0.0.1", dport=8472),
-    ):
-        tell(room, room.receive("eth0", frame(packet), 0))
-    for question in (who_has("10.0.0.1", "10.0.0.2"), who_has("10.0.0.9", "10.0.0.2")):
-        room.receive("eth0", question, 0)
-    host_room = host("a", gateway="10.0.0.254")
-    for dst in ("10.0.0.2", "8.8.8.8", "127.0.0.1", "10.0.0.1"):
-        tell(host_room, host_room.send(echo("0.0.0.0", dst), 0, pinger(host_room)))
-    bridge = switch(ports=2, addr="10.0.0.1/24")
-    for dst_mac in (M1, M3, M4):
-        bridge.receive("p1", frame(echo("10.0.0.2", "10.0.0.1"), dst=dst_mac), 0)
-    bridge.send(echo("0.0.0.0", "10.0.0.9"), 0, pinger(bridge))
-
-
-RECORDINGS = ("S5-calico-ipip", "S13-mtu-flannel-vxlan-pod1500", "S13-mtu-calico-ipip-pod1500", "X3-geneve-p2p", "G330")
-
-
-@pytest.mark.parametrize("name", ["", *RECORDINGS])
-def test_a_stage_returns_only_what_may_follow(edges: set[tuple[str, str | None]], name: str, request: Any) -> None:
-    """The table is the whole control flow."""
-    if name:
-        predict(request.getfixturevalue("shared") / "recordings" / name)
-    else:
-        many_packets()
-    assert edges
-    assert [(stage, after) for stage, after in edges if after not in FOLLOWS[stage]] == []
-
-
-def test_every_stage_is_visited(edges: set[tuple[str, str | None]], shared: Path) -> None:
-    """A graph that is checked on too few packets is not checked."""
-    many_packets()
-    for name in RECORDINGS:
-        predict(shared / "recordings" / name)
-    assert STAGES.keys() - {stage for stage, _ in edges} == set()
-
 
 # -- verbs: what they refuse ------------------------------------------------------------------------------------------
 
@@ -215,7 +129,7 @@ def table_of(room: Netns) -> set[Route]:
         ["eth0 192.168.0.0/24"],
         ["eth0 10.4.0.1/8", "eth0 10.4.0.1/16"],
     ],
-    ids=lambda addrs: ", ".join(addrs),
+    ids=", ".join,
 )
 def test_addr_add_adds_the_kernels_routes(addrs: list[str]) -> None:
     """fib_add_ifaddr, compared with `ip route show table all` in a fresh namespace."""
@@ -348,28 +262,6 @@ def test_a_bridge_port_can_be_set_free() -> None:
 
 # -- a walk changes nothing -------------------------------------------------------------------------------------------
 
-DERIVED = frozenset({"_confs", "_ports", "_locals", "_tunnel_ports"})
-"""What a room computes from its configuration and forgets again."""
-
-
-def picture(thing: Any, seen: dict[int, int] | None = None) -> Any:
-    """Everything reachable from a thing as plain data, to compare before and after. A second visit is a number."""
-    seen = {} if seen is None else seen
-    if isinstance(thing, str | int | bytes | float | Enum | None):
-        return repr(thing)
-    if id(thing) in seen:
-        return seen[id(thing)]
-    seen[id(thing)] = len(seen)
-    if isinstance(thing, Mapping):
-        return [(picture(k, seen), picture(v, seen)) for k, v in thing.items()]
-    if isinstance(thing, tuple | list):
-        return [type(thing).__name__, *(picture(x, seen) for x in thing)]
-    if isinstance(thing, set | frozenset):
-        return sorted(repr(x) for x in thing)
-    names = {n for c in type(thing).__mro__ for n in getattr(c, "__slots__", ())} | set(getattr(thing, "__dict__", ()))
-    held = {n: picture(getattr(thing, n), seen) for n in sorted(names - DERIVED) if hasattr(thing, n)}
-    return [type(thing).__name__, held]
-
 
 def test_the_picture_shows_a_change_anywhere() -> None:
     """The check below must be able to fail."""
@@ -379,7 +271,7 @@ def test_the_picture_shows_a_change_anywhere() -> None:
         lambda: network["r"].bridge_fdb.learn("br0", M1, "p1", 0),
         lambda: network["a"].sockets.bind(pinger(network["a"])),
         lambda: network["r"].peers.update({1: "x"}),  # type: ignore[dict-item]
-        lambda: network["r"].next_ident(),
+        network["r"].next_ident,
         lambda: setattr(network["r"].devices["eth1"], "mtu", 99),
         lambda: network["r"].fib.exceptions.update({("x",): "y"}),  # type: ignore[dict-item]
     ]
@@ -387,36 +279,6 @@ def test_the_picture_shows_a_change_anywhere() -> None:
         before = picture(network)
         change()
         assert picture(network) != before
-
-
-def busy_network() -> Network:
-    """a - r - b and c, with a bridge, a narrow link and a vxlan tunnel: much to learn."""
-    network = Network("busy")
-    a, b, r = Netns("a"), Netns("b"), Netns("r")
-    a.link_add("eth0", Veth(mac=Mac("02:00:00:00:0a:01")))
-    b.link_add("eth0", Veth(mac=Mac("02:00:00:00:0b:01")))
-    r.link_add("br0", Bridge(mac=Mac("02:00:00:00:0c:00")))
-    for n, name in enumerate(("eth0", "eth1")):
-        r.link_add(name, Veth(mac=Mac(0x020000000C01 + n)))
-    r.link_set("eth0", master="br0")
-    for room in (a, b, r):
-        network.add(room)
-    network.connect(("a", "eth0"), ("r", "eth0"))
-    network.connect(("b", "eth0"), ("r", "eth1"))
-    a.addr_add("eth0", "10.0.0.2/24")
-    a.route_add("default", via="10.0.0.1")
-    r.addr_add("br0", "10.0.0.1/24")
-    r.addr_add("eth1", "10.0.1.1/24")
-    b.addr_add("eth0", "10.0.1.2/24")
-    b.route_add("default", via="10.0.1.1")
-    r.sysctl("net.ipv4.ip_forward", 1)
-    for end in (r.devices["eth1"], b.devices["eth0"]):
-        end.mtu = 1300
-    for room, far, own in ((r, "10.0.1.2", "10.0.1.1"), (b, "10.0.1.1", "10.0.1.2")):
-        vxlan(room, local=own, remote=far, mac=Mac(int(IPv4(own)) | 0x02 << 40))
-        room.addr_add("vx0", f"10.5.0.{own[5]}{own[-1]}/24")
-    b.listen(80)
-    return network
 
 
 FLOWS = [

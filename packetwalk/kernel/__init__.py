@@ -1,1 +1,0 @@
-"""The real kernel as oracle."""
