@@ -349,7 +349,7 @@ class Fib:
                 continue
             if not found.error and found.route and found.route.dst.length <= rule.suppress_prefixlen:
                 continue
-            return found._replace(rule=rule)
+            return Found(found.error, found.route, found.hop, rule)
         return NO_ROUTE
 
     def is_local(self, addr: int) -> bool:

@@ -8,7 +8,7 @@ from packetwalk.netns.fib import Flow
 from packetwalk.netns.fragment import defrag
 from packetwalk.netns.route import input_route
 from packetwalk.netns.visit import Skb, Visit
-from packetwalk.packet import ETH_ARP, ETH_IP, Ethernet, Ip
+from packetwalk.packet import ETH_ARP, ETH_IP, Ethernet, Ip, Packet
 from packetwalk.trace import Drop, Reason
 
 
@@ -34,7 +34,7 @@ def link_in(v: Visit, skb: Skb) -> str | None:
     if device.master:
         return "bridge"
     skb.bridged, skb.frag_max = "", 0  # ip_rcv_core clears IPCB: a bridge's reassembly is forgotten
-    skb.packet = skb.packet._replace(headers=skb.packet.headers[1:])
+    skb.packet = Packet(skb.packet.headers[1:], skb.packet.payload)
     if eth.type == ETH_IP:
         return "prerouting"
     if eth.type == ETH_ARP:

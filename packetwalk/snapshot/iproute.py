@@ -28,7 +28,7 @@ from packetwalk.netns.fib import TABLES, Nexthop, PolicyRule, Route
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.neighbour import Neighbour
 from packetwalk.network import Network
-from packetwalk.snapshot.reader import Record, SnapshotError, flag, number, read_json, records
+from packetwalk.snapshot.reader import Record, SnapshotError, flag, number, read_json, read_text, records
 
 KINDS: dict[str, type[Device]] = {
     "veth": Veth,
@@ -145,7 +145,7 @@ def load_netns(name: str, folder: Path, seed: int = 0) -> Netns:
 
 
 def _describe(path: Path) -> str:
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(("-A", "add", "create"))]
+    lines = [line for line in read_text(path).splitlines() if line.startswith(("-A", "add", "create"))]
     return f"{path.name} ({len(lines)} {'entries' if 'ip' in path.name[:5] and 'tables' not in path.name else 'rules'})"
 
 
@@ -355,9 +355,7 @@ def _range(entry: Record, side: str) -> tuple[int, int] | None:
 
 
 def _load_sysctls(room: Netns, path: Path) -> None:
-    if not path.exists():
-        raise SnapshotError(f"{path}: this file is missing")
-    for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for n, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith(("#", ";")):
             continue
         key, equals, value = (part.strip() for part in line.partition("="))

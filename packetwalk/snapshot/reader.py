@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,14 +14,20 @@ class SnapshotError(ValueError):
     """A snapshot that cannot be read. One line: file, place, what was expected."""
 
 
-def read_json(path: Path, kind: type) -> Any:
-    """The JSON in a file, which must be a list or a dict. SnapshotError if it is missing, cut off or something else."""
+def read_text(path: Path) -> str:
+    """The text of a file. SnapshotError if it is missing, unreadable or not text."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SnapshotError(f"{path}: this file is missing") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SnapshotError(f"{path}: cannot be read: {error}") from None
+
+
+def read_json(path: Path, kind: type) -> Any:
+    """The JSON in a file, which must be a list or a dict. SnapshotError if it is missing, cut off or something else."""
+    try:
+        value = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise SnapshotError(
             f"{path}:{error.lineno}:{error.colno}: not JSON ({error.msg}); is the file cut off?"
@@ -56,6 +61,8 @@ class Record:
     def need(self, key: str, convert: Callable[[Any], T]) -> T:
         """A field that must be there."""
         if self.values.get(key) is None:
+            from difflib import get_close_matches  # only where something is wrong
+
             near = get_close_matches(key, self.values, 1)
             hint = f"; there is {near[0]!r}" if near else ""
             raise SnapshotError(f"{self.path}: {self.where}: {key!r} is missing{hint}")
@@ -76,7 +83,7 @@ class Record:
 
 def records(path: Path, *, name: str = "") -> list[Record]:
     """The objects of a JSON list. `ip -j` prints nothing at all for an empty table: that is an empty list."""
-    if path.exists() and not path.read_text(encoding="utf-8").strip():
+    if path.exists() and not read_text(path).strip():
         return []
     return [Record(v, path, f"entry {i + 1}") for i, v in enumerate(read_json(path, list)) if v != {}]
 

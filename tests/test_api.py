@@ -1,0 +1,53 @@
+"""The front door: its names are a promise, and opening it costs nothing."""
+
+import subprocess
+import sys
+
+import pytest
+
+import packetwalk
+from packetwalk import cli
+
+NAMES = [
+    "SAMPLE", "Bridge", "Flow", "Hop", "IPv4", "Mac", "Netns", "Network", "Packet", "Prefix", "Reason", "Result",
+    "SnapshotError", "Step", "Trace", "Veth", "Vxlan", "address_of", "load_costs", "load_snapshot", "walk",
+]  # fmt: skip
+
+
+def test_the_public_names() -> None:
+    assert packetwalk.__all__ == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_leads_somewhere(name: str) -> None:
+    assert getattr(packetwalk, name).__doc__, "public names have docstrings"
+    assert name in dir(packetwalk)
+
+
+def test_no_name_is_also_a_module() -> None:
+    """Importing packetwalk.x would put the module in the place of the name."""
+    files = {path.stem for path in cli.SAMPLE.parent.parent.iterdir()}
+    assert not files & set(NAMES)
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = packetwalk.nothing
+
+
+def test_the_sample_of_the_front_door_is_that_of_the_command() -> None:
+    assert packetwalk.SAMPLE == cli.SAMPLE and (packetwalk.SAMPLE / "snapshot.json").is_file()
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    heavy = ["simpy", "networkx", "rich", "typer", "difflib", "json", "packetwalk.netns.namespace"]
+    code = f"import sys, packetwalk; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_example_of_the_package_walks() -> None:
+    net = packetwalk.load_snapshot(packetwalk.SAMPLE)
+    trace = packetwalk.walk(net, packetwalk.Flow("icmp", "a", packetwalk.address_of(net, "b")))
+    assert trace.delivered
+    assert list(dict.fromkeys(hop.room for hop in trace)) == ["a", "node-1", "fabric", "node-2", "b"]
