@@ -52,6 +52,7 @@ from tests.netns.rooms import (
     terminals,
     timers,
     two_addresses,
+    udp,
     vxlan,
     who_has,
 )
@@ -112,6 +113,15 @@ def test_a_waiting_packet_counts_with_the_memory_it_takes() -> None:
     """__neigh_event_send adds up skb->truesize: 500 pings of 84 bytes take far more than 212,992 bytes."""
     room = host("a")
     assert any(reasons(ping(room, seq=n)) for n in range(500))
+
+
+@pytest.mark.parametrize(("size", "left"), [(56, 256), (200, 166), (600, 166), (1472, 92)])
+def test_as_many_datagrams_wait_as_in_the_kernel(size: int, left: int) -> None:
+    """Measured on 6.18: truesize is 256 and the head, which is 576 bytes (skb_small_head_cache), 1024 or 2048."""
+    room = host("a")
+    for n in range(600):
+        room.send(udp("0.0.0.0", B, size=size, sport=1000 + n), 0)
+    assert len(sent(room.receive("eth0", is_at(B, M3), 1))) == left
 
 
 def test_other_next_hops_have_queues_of_their_own() -> None:

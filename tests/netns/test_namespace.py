@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,7 +158,7 @@ def test_addr_add_without_routes_adds_none() -> None:
 
 def test_routes_are_listed_as_ip_route_lists_them() -> None:
     """fn_trie_dump_leaf: by address, then the longer prefix first, then tos and metric."""
-    lines = [
+    lines: list[tuple[str, dict[str, Any]]] = [
         ("default", {"via": "10.4.0.254"}),
         ("default", {"via": "10.4.0.253", "metric": 7}),
         ("10.0.0.0/8", {"via": "10.4.0.9"}),
@@ -170,7 +171,7 @@ def test_routes_are_listed_as_ip_route_lists_them() -> None:
     script = "ip link add eth0 type veth peer name far; ip link set far up; ip link set eth0 up\n"
     script += "ip addr add 10.4.0.1/24 dev eth0\n"
     for dst, more in lines:
-        room.route_add(dst, **more)  # type: ignore[arg-type]
+        room.route_add(dst, **more)
         kind = f"{more.pop('type')} " if "type" in more else ""
         script += f"ip route add {kind}{dst} {' '.join(f'{k} {v}' for k, v in more.items())}\n"
     assert room.routes.splitlines() == [" ".join(x.split()) for x in real(script + "ip route").splitlines()]

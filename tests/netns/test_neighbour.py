@@ -11,8 +11,8 @@ from tests.netns.rooms import M1, M2, M3, SECOND
 A = IPv4("10.0.0.2")
 
 
-def entry(state: str, lladdr: Mac | None = M1, **more: int) -> Neighbour:
-    return Neighbour(A, "eth0", lladdr, state, **more)
+def entry(state: str, lladdr: Mac | None = M1, *, updated: int = 0, confirmed: int = 0, probes: int = 0) -> Neighbour:
+    return Neighbour(A, "eth0", lladdr, state, updated, confirmed, probes)
 
 
 @pytest.mark.parametrize("state", ["PERMANENT", "NOARP"])
