@@ -99,7 +99,8 @@ def main() -> None:
     found = medians(work)
     unit = found[unit_name]
     steps = len(router().receive("eth0", frame(), 0))
-    rows = [(unit_name, unit, 1.0, ""), ("a step", found["router hop"] / steps, found["router hop"] / steps / unit, "2")]
+    step = found["router hop"] / steps
+    rows = [(unit_name, unit, 1.0, ""), ("a step", step, step / unit, "2")]
     rows += [(name, found[name], found[name] / unit, "10") for name in work if name != unit_name]
     slope = math.log(found["with 10000 routes"] / found["with 10 routes"]) / math.log(1000)
     lines = ["# Last results of `make bench`", "", "| what | ns | x timeout | at most | |", "|---|---|---|---|---|"]
