@@ -54,8 +54,10 @@ def arp_resolve(v: Visit, skb: Skb) -> str | None:
 
 
 def truesize(skb: Skb) -> int:
-    """skb->truesize: the memory a packet takes: struct sk_buff, its shared info, and the data in cache lines."""
-    return 256 + 320 + (size(skb.packet) + 63) // 64 * 64
+    """skb->truesize: the memory a packet takes (kmalloc_reserve): struct sk_buff, and a head that holds headers in front,
+    the packet and the shared info: a small one of 576 bytes, or the next power of two."""
+    head = size(skb.packet) + 31 + 320
+    return 256 + (576 if head <= 576 else 1 << (head - 1).bit_length())
 
 
 def solicit(v: Visit, entry: Neighbour, about: Skb | None) -> None:
