@@ -54,8 +54,8 @@ def arp_resolve(v: Visit, skb: Skb) -> str | None:
 
 
 def truesize(skb: Skb) -> int:
-    """skb->truesize: the memory a packet takes (kmalloc_reserve): struct sk_buff, and a head that holds headers in front,
-    the packet and the shared info: a small one of 576 bytes, or the next power of two."""
+    """skb->truesize: the memory a packet takes (kmalloc_reserve): struct sk_buff, and a head that holds headers in
+    front, the packet and the shared info: a small one of 576 bytes, or the next power of two."""
     head = size(skb.packet) + 31 + 320
     return 256 + (576 if head <= 576 else 1 << (head - 1).bit_length())
 
