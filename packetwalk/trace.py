@@ -21,7 +21,6 @@ class Reason(StrEnum):
     """Why a packet died, by the kernel's own names (include/net/dropreason-core.h, without SKB_DROP_REASON_)."""
 
     NO_SOCKET = "NO_SOCKET"
-    PKT_TOO_SMALL = "PKT_TOO_SMALL"
     OTHERHOST = "OTHERHOST"
     IP_INHDR = "IP_INHDR"
     IP_RPFILTER = "IP_RPFILTER"
@@ -41,7 +40,6 @@ class Reason(StrEnum):
     NEIGH_FAILED = "NEIGH_FAILED"
     NEIGH_QUEUEFULL = "NEIGH_QUEUEFULL"
     DEV_READY = "DEV_READY"
-    DEV_HDR = "DEV_HDR"
     NO_TX_TARGET = "NO_TX_TARGET"
     LOCAL_MAC = "LOCAL_MAC"
     VXLAN_VNI_NOT_FOUND = "VXLAN_VNI_NOT_FOUND"
@@ -51,7 +49,7 @@ class Reason(StrEnum):
     BRIDGE_INGRESS_STP_STATE = "BRIDGE_INGRESS_STP_STATE"
     BRIDGE_NON_FORWARDING = "BRIDGE_NON_FORWARDING"
     TCP_FLAGS = "TCP_FLAGS"
-    TCP_CLOSE = "TCP_CLOSE"
+    TCP_RESET = "TCP_RESET"
     QDISC_DROP = "QDISC_DROP"
     NOT_SPECIFIED = "NOT_SPECIFIED"
 

@@ -28,7 +28,7 @@ def bridge(v: Visit, skb: Skb) -> str | None:
             f"port {port.name} {port.port.state}",
         )
         return None
-    if eth.src >> 40 & 1:
+    if eth.src >> 40 & 1 or not eth.src:  # is_valid_ether_addr
         v.drop(skb, Reason.MAC_INVALID_SOURCE, eth)
         return None
     if eth.dst >> 4 == LINK_LOCAL:

@@ -124,7 +124,7 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
     about = quoted(skb.packet)
     inner = about.headers[0] if about is not None else None
     if about is None or not isinstance(inner, Ip):
-        v.drop(skb, Reason.PKT_TOO_SMALL, "nothing quoted")
+        v.drop(skb, Reason.NOT_SPECIFIED, "nothing quoted")
         return None
     mtu = 0
     if header.type == UNREACHABLE and header.code == FRAG_NEEDED:

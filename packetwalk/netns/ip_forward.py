@@ -29,7 +29,7 @@ def forward(v: Visit, skb: Skb) -> str | None:
     ip, rt = skb.packet.headers[0], skb.rt
     assert isinstance(ip, Ip) and rt is not None
     if skb.pkt_type != "host":
-        v.drop(skb, Reason.INVALID_PROTO, skb.eth)
+        v.drop(skb, Reason.NOT_SPECIFIED, skb.eth)
         return None
     if ip.ttl <= 1:
         v.drop(skb, Reason.IP_INHDR, f"ttl {ip.ttl}")
@@ -51,11 +51,11 @@ def ip_error(v: Visit, skb: Skb) -> str | None:
     """ip_error: what a route that leads nowhere answers; a host that does not forward stays silent."""
     rt = skb.rt
     assert rt is not None
-    reason = {"ENETUNREACH": Reason.IP_INNOROUTES, "EHOSTUNREACH": Reason.IP_INADDRERRORS}.get(
-        rt.error, Reason.NOT_SPECIFIED
-    )
-    by = rt.found.by if rt.found is not None else None
     forwarding = v.t.conf(skb.dev).forwarding
+    reason = Reason.IP_INNOROUTES if rt.error == "ENETUNREACH" else Reason.NOT_SPECIFIED
+    if rt.error == "EHOSTUNREACH" and not forwarding:
+        reason = Reason.IP_INADDRERRORS
+    by = rt.found.by if rt.found is not None else None
     v.drop(skb, reason, by if forwarding else "forwarding is off", errno=rt.error)
     code = {"EHOSTUNREACH": HOST_UNREACH, "ENETUNREACH": NET_UNREACH, "EACCES": PKT_FILTERED}.get(rt.error)
     if not forwarding or code is None or not _may_complain(v, skb):
@@ -90,8 +90,8 @@ def _redirect(v: Visit, skb: Skb) -> None:
     if peer.redirects >= REDIRECT_NUMBER:
         v.t.peers[ip.src] = peer._replace(last=v.now)
         return
-    if peer.tokens == 0 or v.now > peer.last + (REDIRECT_LOAD << peer.redirects):
-        v.t.peers[ip.src] = Peer(peer.tokens + 1, v.now, peer.redirects + 1)
+    if not peer.redirects or v.now > peer.last + (REDIRECT_LOAD << peer.redirects):
+        v.t.peers[ip.src] = peer._replace(last=v.now, redirects=peer.redirects + 1)
         offender = skb.copy()
         offender.error = Icmp(REDIRECT, REDIRECT_HOST, gateway=rt.via or ip.dst)
         v.go("icmp_error", offender)

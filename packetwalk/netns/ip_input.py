@@ -71,6 +71,10 @@ def route_in(v: Visit, skb: Skb) -> str | None:
         v.step("drop", skb.dev, result, skb.packet)
         return None
     skb.rt = result
+    odd = skb.pkt_type in ("broadcast", "multicast") and result.kind != "broadcast"  # RFC 1122 3.3.6
+    if odd and v.t.conf(skb.dev).drop_unicast_in_l2_multicast:
+        v.drop(skb, Reason.UNICAST_IN_L2_MULTICAST, skb.eth)
+        return None
     by = result.found.by if result.found is not None else None
     if result.error == "unsupported":
         v.unsupported(skb, "route", f"{by} {by.oddity}" if by is not None else f"to multicast {ip.dst}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from packetwalk.netns.route import output_route
 from packetwalk.netns.socket import Delivery, Readable, Socket
 from packetwalk.netns.tcp import IPV4_MAX_PMTU, Connection, Segment
+from packetwalk.netns.tunnel import ipip_lookup
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import (
     PORT_UNREACH,
@@ -40,11 +41,8 @@ def local(v: Visit, skb: Skb) -> str | None:
         return "decap" if v.t.tunnels_at(second.dport) else udp(v, skb, ip, second)
     if ip.proto == PROTO_TCP and isinstance(second, Tcp):
         return tcp(v, skb, ip, second)
-    if ip.proto == PROTO_IPIP:
-        devices = [d for d in v.t.devices.values() if d.kind == "ipip"]
-        if devices and any(d.up for d in devices):
-            return "decap"
-        return _refuse(v, skb, Reason.IP_NOPROTO, PORT_UNREACH if devices else PROTO_UNREACH)
+    if ip.proto == PROTO_IPIP and any(d.kind == "ipip" for d in v.t.devices.values()):
+        return "decap" if ipip_lookup(v.t, ip) is not None else _refuse(v, skb, Reason.NOT_SPECIFIED, PORT_UNREACH)
     return _refuse(v, skb, Reason.IP_NOPROTO, PROTO_UNREACH)
 
 
@@ -82,24 +80,35 @@ def tcp(v: Visit, skb: Skb, ip: Ip, header: Tcp) -> str | None:
     """tcp_v4_rcv: to the connection, to a listener that opens one, or a reset."""
     sockets = v.t.sockets
     if skb.pkt_type != "host":
-        v.drop(skb, Reason.INVALID_PROTO, skb.eth)
+        v.drop(skb, Reason.NOT_SPECIFIED, skb.eth)
         return None
     conn = sockets.connections.get((ip.dst, header.dport, ip.src, header.sport))
     listener = sockets.find(PROTO_TCP, header.dport, ip.dst)
     if conn is not None and conn.state != "CLOSED":
         _segment(v, skb, conn, header)
         return None
-    if listener is not None and listener.listening and "S" in header.flags and not set("AR") & set(header.flags):
+    if listener is not None and listener.listening:
+        _listener(v, skb, listener, ip, header)
+        return None
+    v.drop(skb, Reason.NO_SOCKET, f"nobody listens on {header.dport}")
+    _reset(v, skb, ip, header)
+    return None
+
+
+def _listener(v: Visit, skb: Skb, listener: Socket, ip: Ip, header: Tcp) -> None:
+    """tcp_rcv_state_process in LISTEN: a SYN opens a connection, an ACK is reset, the rest gets no answer."""
+    flags = header.flags
+    if "A" in flags:
+        v.drop(skb, Reason.TCP_FLAGS, listener)
+        _reset(v, skb, ip, header)
+    elif "R" in flags or "S" not in flags or "F" in flags:
+        v.drop(skb, Reason.TCP_RESET if "R" in flags else Reason.TCP_FLAGS, listener)
+    else:
         conn = Connection(ip.dst, header.dport, ip.src, header.sport, pmtudisc=listener.pmtudisc, app=listener.app)
-        sockets.connections[conn.key] = conn
+        v.t.sockets.connections[conn.key] = conn
         v.step("deliver", skb.dev, Delivery("segment", listener), skb.packet)
         prepare(v, conn)
         tcp_send(v, conn, conn.accept(header))
-        return None
-    v.drop(skb, Reason.NO_SOCKET, f"nobody listens on {header.dport}")
-    if "R" not in header.flags:
-        _reset(v, skb, ip, header)
-    return None
 
 
 def _segment(v: Visit, skb: Skb, conn: Connection, header: Tcp) -> None:
@@ -175,7 +184,9 @@ def _arm(v: Visit, conn: Connection) -> None:
 
 
 def _reset(v: Visit, skb: Skb, ip: Ip, header: Tcp) -> None:
-    """tcp_v4_send_reset (RFC 9293 3.10.7.1)."""
+    """tcp_v4_send_reset (RFC 9293 3.10.7.1): never in answer to a reset."""
+    if "R" in header.flags:
+        return
     length = payload_len(skb.packet.payload) + ("S" in header.flags) + ("F" in header.flags)
     rst = (
         Tcp(header.dport, header.sport, "R", seq=header.ack, window=0)
