@@ -14,6 +14,7 @@ from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK, Bridge, Device, Devi
 from packetwalk.netns.fdb import BridgeFdb, VxlanFdb
 from packetwalk.netns.fib import Fib, Found, Learned, Route
 from packetwalk.netns.neighbour import Neighbours
+from packetwalk.netns.netfilter import Ruleset
 from packetwalk.netns.socket import Sockets
 from packetwalk.packet import Packet
 
@@ -78,6 +79,7 @@ class Tables:
         self.bridge_fdb = BridgeFdb()
         self.vxlan_fdb = VxlanFdb()
         self.sockets = Sockets()
+        self.netfilter = Ruleset()
         self.conntrack = False
         self.reassembly: dict[object, object] = {}
         self.cells: dict[str, tuple[Packet, ...]] = {}  # decapsulated, not yet received, by tunnel device
@@ -105,6 +107,7 @@ class Tables:
         copy.bridge_fdb = self.bridge_fdb.overlay()
         copy.vxlan_fdb = self.vxlan_fdb.overlay()
         copy.sockets = self.sockets.overlay()
+        copy.netfilter = self.netfilter.overlay()
         copy.reassembly = dict(self.reassembly)
         copy.peers = dict(self.peers)
         copy.cells = dict(self.cells)

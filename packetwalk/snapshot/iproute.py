@@ -28,6 +28,7 @@ from packetwalk.netns.fib import TABLES, Nexthop, PolicyRule, Route
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.neighbour import Neighbour
 from packetwalk.network import Network
+from packetwalk.snapshot.iptables_save import load_iptables
 from packetwalk.snapshot.reader import Record, SnapshotError, flag, number, read_json, read_text, records
 
 KINDS: dict[str, type[Device]] = {
@@ -139,6 +140,8 @@ def load_netns(name: str, folder: Path, seed: int = 0) -> Netns:
     room.fib.set_rules([read_rule(entry) for entry in records(folder / "rule.json")])
     _load_sysctls(room, folder / "sysctl.conf")
     load_neighbours(room, records(folder / "neigh.json"), records(folder / "fdb.json"))
+    if (folder / "iptables-save.txt").exists():
+        room.netfilter = load_iptables(folder / "iptables-save.txt")
     room.unevaluated = tuple(_describe(folder / f) for f in NOT_EVALUATED if (folder / f).exists())
     room.changed()
     return room

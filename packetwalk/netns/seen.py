@@ -1,0 +1,137 @@
+"""What a rule may look at: a packet at a hook, with all that the kernel's matches ask about it, as plain values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from packetwalk.packet import Ethernet, Header, Icmp, Ip, Packet, Tcp, Udp, visible
+
+if TYPE_CHECKING:
+    from packetwalk.netns.fib import Fib
+    from packetwalk.netns.rule import Rule
+
+
+class Hit(NamedTuple):
+    """A rule that matched: where it stands (`number` counts from 1) and the chains that led there, outermost first."""
+
+    table: str
+    chain: str
+    number: int
+    rule: Rule
+    stack: tuple[str, ...] = ()
+
+
+class Chooser(Protocol):
+    """Who throws the dice: a seed, a fixed choice, or one branch after the other."""
+
+    def statistic(self, rule: Rule, probability: float, seen: Seen) -> bool:
+        """Whether `-m statistic --mode random` matches this time."""
+
+    def port(self, low: int, high: int) -> int:
+        """A port from `low` to `high`, both included."""
+
+
+class Conn(Protocol):
+    """What matches and targets ask of a connection."""
+
+    mark: int
+
+
+class Lookups(Protocol):
+    """What matches and targets ask of the namespace's other tables."""
+
+    fib: Fib
+
+    def clamp_mtu(self, seen: Seen) -> int:
+        """The smaller path MTU of a packet's way forth and back, for TCPMSS; 0 where there is no route."""
+
+
+class Seen:
+    """A packet as a hook shows it to the rules. Targets change `mark`, `packet`, `ctstate` and the conn's mark here.
+
+    packet: the L3 packet, never with its Ethernet header; l4 is None in a later fragment. Addresses, protocol and ports
+    are plain numbers, ports -1 where none can be seen. iif, oif, physin, physout: device names, "" where there is none;
+    physin and physout only for a bridged packet. ctstate: NEW, ESTABLISHED, RELATED, INVALID or UNTRACKED; ctdir:
+    ORIGINAL or REPLY. state: the memory of recent, nth, limit and changed sets of this namespace; now in ns.
+    """
+
+    __slots__ = (
+        "choose",
+        "conn",
+        "ctdir",
+        "ctstate",
+        "dport",
+        "dst",
+        "eth",
+        "hits",
+        "iif",
+        "ip",
+        "l4",
+        "mark",
+        "now",
+        "oif",
+        "packet",
+        "physin",
+        "physout",
+        "proto",
+        "sport",
+        "src",
+        "state",
+        "tables",
+    )
+
+    packet: Packet
+    ip: Ip
+    l4: Header | None
+
+    def __init__(
+        self,
+        packet: Packet,
+        iif: str = "",
+        oif: str = "",
+        *,
+        tables: Lookups,
+        state: dict[object, object],
+        choose: Chooser,
+        mark: int = 0,
+        now: int = 0,
+    ) -> None:
+        self.iif, self.oif = iif, oif
+        self.physin = self.physout = ""
+        self.eth: Ethernet | None = None
+        self.mark = mark
+        self.conn: Conn | None = None
+        self.ctstate, self.ctdir = "INVALID", "ORIGINAL"
+        self.tables, self.state, self.choose, self.now = tables, state, choose, now
+        self.hits: list[Hit] = []
+        self.look_at(packet)
+
+    def look_at(self, packet: Packet) -> None:
+        """Take another packet, after NAT or a target changed it."""
+        headers = packet.headers if len(packet.headers) > 1 else visible(packet).headers
+        ip = headers[0]
+        assert isinstance(ip, Ip)
+        self.packet, self.ip = packet, ip
+        self.src, self.dst, self.proto = int(ip.src), int(ip.dst), ip.proto
+        self.l4 = l4 = headers[1] if len(headers) > 1 and not ip.offset else None
+        if isinstance(l4, Tcp | Udp):
+            self.sport, self.dport = l4.sport, l4.dport
+        else:
+            self.sport = self.dport = -1
+
+    @property
+    def icmp(self) -> Icmp | None:
+        return self.l4 if isinstance(self.l4, Icmp) else None
+
+
+class Undecided(Exception):
+    """A rule would have to be judged by something packetwalk does not model: kind (`match`, `target`, `set`) and
+    name."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"{kind} {name}")
+        self.kind, self.name = kind, name
+
+
+class HotDrop(Exception):
+    """A match found the packet malformed and drops it at once (`par->hotdrop`)."""
