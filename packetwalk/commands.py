@@ -12,14 +12,16 @@ from shlex import quote
 from packetwalk.addr import ANY, ZERO_MAC, Prefix
 from packetwalk.netns.device import SCOPE_GLOBAL, Addr, Bridge, Device, Dummy, Geneve, Ipip, Port, Tunnel, Veth, Vxlan
 from packetwalk.netns.fdb import FdbEntry
-from packetwalk.netns.fib import SCOPE_NAMES, PolicyRule, Route
+from packetwalk.netns.fib import SCOPE_NAMES, Route
 from packetwalk.netns.namespace import Netns
+from packetwalk.netns.policy_rule import PolicyRule
 from packetwalk.network import Network, Wire
 
 LO = "lo"
 LOOPBACK = Prefix.parse("127.0.0.0/8")
 DEFAULT_RULES = (PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253))
-OPTIONAL_SYSCTLS = ("net.bridge.", "net.netfilter.", "net.ipv4.vs.")  # there only while their module is loaded
+# there only while their module is loaded, or only since Linux 6.13 outside the first namespace
+OPTIONAL_SYSCTLS = ("net.bridge.", "net.netfilter.", "net.ipv4.vs.", "net.ipv4.icmp_msgs_")
 RESTORE = {
     "ipset-save.txt": "ipset restore",
     "iptables-save.txt": "iptables-restore",
@@ -243,7 +245,8 @@ def _rules(room: Netns) -> Iterator[str]:
             yield _ip(room, f"rule del pref {usual.priority}")
     for rule in room.fib.rules:
         if rule not in DEFAULT_RULES:
-            yield _ip(room, f"rule add pref {rule.priority} {str(rule).partition(': ')[2]}")
+            words = str(rule._replace(detached=frozenset(), unresolved=False))
+            yield _ip(room, f"rule add pref {rule.priority} {words.partition(': ')[2]}")
         if rule.oddity:
             yield f"# {room.name}: the rule above also has {rule.oddity}, which is not modelled"
 
@@ -325,7 +328,7 @@ def show(network: Network, room: str, table: str) -> str:
 
 
 def _show_routes(network: Network, room: str) -> Iterator[str]:
-    yield from map(str, network[room].fib.routes())
+    yield from map(str, network[room].listed_routes())
 
 
 def _show_rules(network: Network, room: str) -> Iterator[str]:

@@ -25,6 +25,7 @@ from packetwalk.snapshot.reader import Record, SnapshotError, read_json
 from packetwalk.trace import Flow, Result
 
 SECOND = 1_000_000_000
+UNLIMITED = {"net.ipv4.icmp_ratemask": 0}  # the recorder's setting (recordings/README.md)
 GAP = SECOND  # between one probe and the next: the recorder settles
 LINGER = {"udp": SECOND // 2}  # a UDP client looks at its error queue once more before the capture ends
 LINGER_ELSE = SECOND // 5
@@ -57,7 +58,7 @@ class Replay:
         """Run one probe: its state's tables, its `before`, its flow; returns what it predicts."""
         state = probe.get("state", 0, int)
         if state not in self.states:
-            self.states[state] = load_snapshot(self.folder, state=state)
+            self.states[state] = load_snapshot(self.folder, state=state, sysctls=UNLIMITED)
             for room in self.states[
                 state
             ]:  # the recorder's UDP sockets ask for path MTU discovery; its TCP ones do not

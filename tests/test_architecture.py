@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("netns.seen", "netns.ipset"),
     ("netns.option",),
     ("netns.conntrack", "netns.fib", "netns.neighbour", "netns.fdb", "netns.socket"),
+    ("netns.policy_rule",),
     ("netns.device", "netns.tcp"),
     ("frames",),
     ("codec", "trace"),

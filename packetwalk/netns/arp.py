@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from packetwalk.addr import ANY, BROADCAST_MAC, ZERO_MAC, IPv4, is_loopback, is_multicast
 from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK
-from packetwalk.netns.fib import Flow
 from packetwalk.netns.neighbour import (
     LOCKTIME,
     MCAST_SOLICIT,
@@ -15,6 +14,7 @@ from packetwalk.netns.neighbour import (
     Neighbour,
     update,
 )  # fmt: skip
+from packetwalk.netns.policy_rule import Flow
 from packetwalk.netns.route import input_route
 from packetwalk.netns.socket import Delivery
 from packetwalk.netns.tables import Tables

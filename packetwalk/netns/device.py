@@ -63,6 +63,7 @@ class Device:
     mac: Mac = ZERO_MAC
     up: bool = True
     noarp: bool = False
+    carrier: bool = True  # what a driver says; a veth with its peer and a bridge with ports derive it
     master: str = ""
     port: Port = field(default_factory=Port)
     addrs: list[Addr] = field(default_factory=list)
@@ -70,7 +71,7 @@ class Device:
     @property
     def running(self) -> bool:
         """Administratively up and with a carrier: what `ip link` prints as UP,LOWER_UP."""
-        return self.up
+        return self.up and self.carrier
 
     @property
     def header_len(self) -> int:
@@ -109,7 +110,7 @@ class Veth(Device):
 
     @property
     def running(self) -> bool:
-        return self.up and (self.peer is None or self.peer.up)
+        return self.up and (self.carrier if self.peer is None else self.peer.up)
 
 
 @dataclass(slots=True)
@@ -120,11 +121,12 @@ class Bridge(Device):
     ageing: int = 300_000_000_000
     nf_call_iptables: bool = False
     oddity: str = ""
-    carrier: bool = True  # whether any port is running (br_port_state_selection)
+    ports: tuple[Device, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def running(self) -> bool:
-        return self.up and self.carrier
+        """With ports, the carrier is there as long as one of them runs (br_port_state_selection)."""
+        return self.up and (any(port.running for port in self.ports) if self.ports else self.carrier)
 
 
 @dataclass(slots=True)
@@ -212,4 +214,5 @@ class DeviceConf:
     accept_redirects: bool
     shared_media: bool
     bc_forwarding: bool
+    ignore_routes_with_linkdown: bool
     drop_unicast_in_l2_multicast: bool

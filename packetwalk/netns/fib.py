@@ -5,20 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from packetwalk.addr import ANY, EVERYTHING, MASKS, IPv4, Prefix
-from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES
+from packetwalk.addr import ANY, MASKS, IPv4, Prefix
+from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES, Device
+from packetwalk.netns.policy_rule import RULE_ERRNO, TABLE_NAMES, Flow, PolicyRule
 
-TABLES = {"local": 255, "main": 254, "default": 253}
-TABLE_NAMES = {number: name for name, number in TABLES.items()}
 SCOPE_NAMES = {number: name for name, number in SCOPES.items() if name != "universe"}
 
 # fib_props: what a route type answers instead of a next hop (net/ipv4/fib_semantics.c)
 TYPE_ERRNO = {"blackhole": "EINVAL", "unreachable": "EHOSTUNREACH", "prohibit": "EACCES", "throw": "EAGAIN"}
-RULE_ERRNO = {"blackhole": "EINVAL", "unreachable": "ENETUNREACH", "prohibit": "EACCES"}
-PROTOCOLS = {1: "icmp", 4: "ipencap", 6: "tcp", 17: "udp", 47: "gre", 132: "sctp"}
 KNOWN_TYPES = frozenset({"unicast", "local", "broadcast", "multicast", *TYPE_ERRNO})
 
 
@@ -110,86 +107,6 @@ class Route(NamedTuple):
                 yield f"nexthop {hop} weight {hop.weight}{hop.flags}"
 
 
-class PolicyRule(NamedTuple):
-    """One line of `ip rule`. `action` is a table number, or blackhole, unreachable, prohibit, nop."""
-
-    priority: int
-    action: int | str
-    src: Prefix = EVERYTHING
-    dst: Prefix = EVERYTHING
-    iif: str = ""
-    oif: str = ""
-    fwmark: int = 0
-    fwmask: int = 0
-    tos: int = 0
-    invert: bool = False
-    proto: int = 0
-    sport: tuple[int, int] | None = None
-    dport: tuple[int, int] | None = None
-    suppress_prefixlen: int = -1
-    goto: int = 0
-    oddity: str = ""
-
-    def matches(self, flow: Flow) -> bool:
-        """fib_rule_match and fib4_rule_match (net/core/fib_rules.c, net/ipv4/fib_rules.c)."""
-        hit = (
-            (not self.iif or flow.iif == self.iif)
-            and (not self.oif or flow.oif == self.oif)
-            and not ((self.fwmark ^ flow.mark) & self.fwmask)
-            and not ((flow.src ^ self.src.addr) & MASKS[self.src.length])
-            and not ((flow.dst ^ self.dst.addr) & MASKS[self.dst.length])
-            and (not self.tos or self.tos == flow.tos)
-            and (not self.proto or self.proto == flow.proto)
-            and (self.sport is None or self.sport[0] <= flow.sport <= self.sport[1])
-            and (self.dport is None or self.dport[0] <= flow.dport <= self.dport[1])
-        )
-        return hit != self.invert
-
-    @property
-    def plain(self) -> bool:
-        """Whether every packet matches."""
-        return self[2:13] == _PLAIN
-
-    def __str__(self) -> str:
-        words = [f"{self.priority}:"]
-        if self.invert:
-            words.append("not")
-        words.append(f"from {_selector(self.src)}")
-        if self.dst.length:
-            words.append(f"to {_selector(self.dst)}")
-        if self.tos:
-            words.append(f"tos 0x{self.tos:02x}")
-        if self.fwmask:
-            mask = "" if self.fwmask == 0xFFFFFFFF else f"/0x{self.fwmask:x}"
-            words.append(f"fwmark {self.fwmark:#x}{mask}" if self.fwmark else f"fwmark 0{mask}")
-        words += [f"{key} {value}" for key, value in (("iif", self.iif), ("oif", self.oif)) if value]
-        if self.proto:
-            words.append(f"ipproto {PROTOCOLS.get(self.proto, self.proto)}")
-        words += [f"{key} {_ports(value)}" for key, value in (("sport", self.sport), ("dport", self.dport)) if value]
-        if isinstance(self.action, int):
-            words.append(f"lookup {TABLE_NAMES.get(self.action, self.action)}")
-            if self.suppress_prefixlen >= 0:
-                words.append(f"suppress_prefixlength {self.suppress_prefixlen}")
-        else:
-            words.append(f"goto {self.goto}" if self.action == "goto" else self.action)
-        return " ".join(words)
-
-
-class Flow(NamedTuple):
-    """The key of a lookup (struct flowi4). `iif` is `lo` for a packet the host sends itself."""
-
-    dst: int
-    src: int = 0
-    iif: str = "lo"
-    oif: str = ""
-    mark: int = 0
-    tos: int = 0
-    proto: int = 0
-    sport: int = 0
-    dport: int = 0
-    scope: int = SCOPE_GLOBAL
-
-
 class Found(NamedTuple):
     """What a lookup found. `error` is empty, an errno name, or "unsupported"; then `route` or `rule` says why."""
 
@@ -229,10 +146,26 @@ class Table:
         self._lengths = tuple(sorted(self._by_length, reverse=True))
 
     def remove(self, route: Route) -> None:
-        routes = self._by_length[route.dst.length][int(route.dst.addr)]
+        """Take a route out. ValueError if the table has none like it."""
+        routes = self._siblings(route)
         routes.remove(route)
         if not routes:
             del self._by_length[route.dst.length][int(route.dst.addr)]
+
+    def replace(self, old: Route, new: Route) -> None:
+        """Put a changed route in the place of the old one, which has the same prefix. ValueError if it is not there."""
+        routes = self._siblings(old)
+        routes[routes.index(old)] = new
+
+    def _siblings(self, route: Route) -> list[Route]:
+        """Our own routes to the same prefix, to be changed; what was shared becomes our own first."""
+        routes = self._by_length.get(route.dst.length, {}).get(int(route.dst.addr), [])
+        if self.base is None or route in routes:
+            return routes
+        shared, self.base = self.base, None
+        for other in shared:
+            self.add(other)
+        return self._siblings(route)
 
     def __iter__(self) -> Iterator[Route]:
         for length in self._lengths:
@@ -255,10 +188,11 @@ class Table:
             if routes:
                 yield from routes
 
-    def lookup(self, flow: Flow, choose: int = 0) -> Found | None:
+    def lookup(self, flow: Flow, choose: int = 0, avoid: Collection[str] = ()) -> Found | None:
         """fib_table_lookup. None where no route fits (the next policy rule is asked), also after a `throw`.
 
-        choose: a hash of the flow that picks among several next hops by weight (fib_select_multipath).
+        choose: a hash of the flow that picks among several next hops by weight (fib_select_multipath). avoid: devices
+        without a carrier that no next hop may use; local routes do not care (their next hops are never marked).
         """
         for route in self.covering(flow.dst):
             if (route.tos and route.tos != flow.tos) or route.scope < flow.scope:
@@ -269,6 +203,8 @@ class Table:
             if errno is not None:
                 return None if errno == "EAGAIN" else Found(errno, route, None, None)
             hops = [h for h in route.nexthops if not h.dead and (not flow.oif or h.dev == flow.oif)]
+            if avoid and route.scope != SCOPE_HOST:
+                hops = [h for h in hops if h.dev not in avoid]
             if hops:
                 return Found("", route, hops[0] if len(hops) == 1 else pick_nexthop(hops, choose), None)
         return None
@@ -298,18 +234,19 @@ class Learned(NamedTuple):
 class Fib:
     """Policy rules, tables, and the exceptions learned for single destinations (path MTU, redirect)."""
 
-    __slots__ = ("custom", "exceptions", "rules", "tables")
+    __slots__ = ("custom", "exceptions", "linked", "rules", "tables")
 
     def __init__(self) -> None:
         self.rules: list[PolicyRule] = [PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253)]
         self.tables: dict[int, Table] = {254: Table(), 255: Table()}
         self.exceptions: dict[tuple[object, ...], Learned] = {}
+        self.linked: dict[str, Device] = {}  # devices whose routes count only while they have a carrier
         self.custom = False
 
     def overlay(self) -> Fib:
         """The same rules and tables, with exceptions of its own to learn into."""
         copy = Fib.__new__(Fib)
-        copy.rules, copy.tables, copy.custom = self.rules, self.tables, self.custom
+        copy.rules, copy.tables, copy.custom, copy.linked = self.rules, self.tables, self.custom, self.linked
         copy.exceptions = dict(self.exceptions)
         return copy
 
@@ -317,8 +254,37 @@ class Fib:
         return self.tables.setdefault(number, Table())
 
     def set_rules(self, rules: list[PolicyRule]) -> None:
+        """Put these rules in the place of all; equal priorities keep their order. A `goto` wants a rule just there."""
+        targets = {r.priority for r in rules}
+        rules = [r._replace(unresolved=r.action == "goto" and r.goto not in targets) for r in rules]
         self.rules = sorted(rules, key=lambda r: r.priority)
         self.custom = any(not r.plain or r.oddity for r in self.rules) or len(self.rules) != 3
+
+    def link_down(self, dev: str) -> None:
+        """fib_sync_down_dev and fib_flush: the next hops by a device that went down are dead, those of local routes
+        aside; a route goes with its last living one."""
+        for table in self.tables.values():
+            for route in list(table):
+                if route.scope == SCOPE_HOST or all(h.dev != dev for h in route.nexthops):
+                    continue
+                hops = tuple(h._replace(dead=True) if h.dev == dev else h for h in route.nexthops)
+                if all(h.dead for h in hops):
+                    table.remove(route)
+                else:
+                    table.replace(route, route._replace(nexthops=hops))
+
+    def link_up(self, dev: str) -> None:
+        """fib_sync_up: the next hops by a device that came up live again."""
+        for table in self.tables.values():
+            for route in list(table):
+                if any(h.dev == dev and h.dead for h in route.nexthops):
+                    hops = tuple(h._replace(dead=False) if h.dev == dev else h for h in route.nexthops)
+                    table.replace(route, route._replace(nexthops=hops))
+
+    def attach_rules(self, devices: Collection[str]) -> None:
+        """attach_rules and detach_rules: a rule keeps note of which devices it names are not there."""
+        if self.custom:
+            self.rules = [r._replace(detached=r.missing(devices)) for r in self.rules]
 
     def routes(self, table: int = 254) -> list[Route]:
         """The table as `ip route show table N` lists it: by prefix, then metric."""
@@ -329,6 +295,7 @@ class Fib:
 
     def lookup(self, flow: Flow, choose: int = 0) -> Found:
         """fib_lookup: the first rule that matches and whose table has an answer."""
+        avoid = {name for name, device in self.linked.items() if not device.running} if self.linked else ()
         jump = 0
         for rule in self.rules:
             if rule.priority < jump or not rule.matches(flow):
@@ -338,13 +305,12 @@ class Fib:
             action = rule.action
             if isinstance(action, str):
                 if action == "goto":
-                    resolved = any(r.priority == rule.goto for r in self.rules)
-                    jump = rule.goto if resolved else 0
+                    jump = 0 if rule.unresolved else rule.goto
                 elif action != "nop":
                     return Found(RULE_ERRNO.get(action, "unsupported"), None, None, rule)
                 continue
             table = self.tables.get(action)
-            found = table.lookup(flow, choose) if table is not None else None
+            found = table.lookup(flow, choose, avoid) if table is not None else None
             if found is None:
                 continue
             if not found.error and found.route and found.route.dst.length <= rule.suppress_prefixlen:
@@ -367,16 +333,3 @@ def _listed(route: Route) -> tuple[int, int, int, int]:
     """The order of fn_trie_dump_leaf: by address, the default first, then the longer prefix, tos and metric."""
     dst = route.dst
     return int(dst.addr), -dst.length if dst.addr else dst.length, -route.tos, route.metric
-
-
-def _selector(prefix: Prefix) -> str:
-    if prefix.length == 0:
-        return "all"
-    return str(prefix.addr) if prefix.length == 32 else str(prefix)
-
-
-def _ports(bounds: tuple[int, int]) -> str:
-    return str(bounds[0]) if bounds[0] == bounds[1] else f"{bounds[0]}-{bounds[1]}"
-
-
-_PLAIN = PolicyRule(0, 0)[2:13]

@@ -6,7 +6,7 @@ from packetwalk.addr import ANY, IPv4, is_loopback, is_multicast, is_zeronet
 from packetwalk.netns.device import SCOPE_LINK
 from packetwalk.netns.route import output_route, pmtudisc_of
 from packetwalk.netns.socket import DONT, Delivery, Socket
-from packetwalk.netns.tables import Rt
+from packetwalk.netns.tables import SECOND, Credit, Peer, Rt, Tables
 from packetwalk.netns.tcp import Connection
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import (
@@ -40,6 +40,11 @@ ICMP_SOCKET = Socket(PROTO_ICMP, 0, pmtudisc=DONT)  # icmp_sk: answers never car
 INTERNET_CONTROL = 0xC0
 MAX_ERROR_LEN = 576  # RFC 1812 4.3.2.3
 TOS_MASK = 0x1E
+XRLIM_BURST_FACTOR = 6  # net/ipv4/inetpeer.c
+
+MILLISECOND = 1_000_000
+RATELIMIT, RATEMASK = "net.ipv4.icmp_ratelimit", "net.ipv4.icmp_ratemask"
+MSGS_PER_SEC, MSGS_BURST = "net.ipv4.icmp_msgs_per_sec", "net.ipv4.icmp_msgs_burst"
 
 # icmp_err_convert: the errno of each code of destination unreachable
 ERRNO = {
@@ -57,6 +62,9 @@ def icmp_error(v: Visit, skb: Skb) -> str | None:
         return None
     if ip.offset or is_icmp_error(skb.packet):
         return None
+    if skb.dev != "lo" and not _global_allow(t, error, v.now):
+        v.step("consume", skb.dev, f"no icmp error: icmp_msgs_per_sec {t.sysctls[MSGS_PER_SEC]}", skb.packet)
+        return None
     src = ip.dst if skb.rt is not None and skb.rt.kind == "local" else ANY
     if (
         not src
@@ -69,6 +77,9 @@ def icmp_error(v: Visit, skb: Skb) -> str | None:
     rt = output_route(t, ip.src, v.now, src=src, tos=tos, proto=PROTO_ICMP)
     if rt.error:
         return None
+    if skb.dev != "lo" and not _peer_allow(t, error, rt.dev, ip.src, v.now):
+        v.step("consume", skb.dev, f"no icmp error: icmp_ratelimit {t.sysctls[RATELIMIT]} ms for {ip.src}", skb.packet)
+        return None
     room = min(t.mtu(rt, v.now), MAX_ERROR_LEN) - IP_LEN - ICMP_LEN
     if room <= IP_LEN:
         return None
@@ -76,6 +87,38 @@ def icmp_error(v: Visit, skb: Skb) -> str | None:
     packet = ip_packet(Ip(rt.src, ip.src, PROTO_ICMP, 0, tos=tos), error, payload=quote)
     v.step("icmp_error", skb.dev or rt.dev, error, packet)
     return _send(v, packet, rt)
+
+
+def _limited(t: Tables, header: Icmp) -> bool:
+    """icmpv4_mask_allow: whether icmp_ratemask names this type. Path MTU discovery is never limited."""
+    discovery = header.type == UNREACHABLE and header.code == FRAG_NEEDED
+    return not discovery and bool(t.sysctls[RATEMASK] >> header.type & 1)
+
+
+def _global_allow(t: Tables, header: Icmp, now: int) -> bool:
+    """icmp_global_allow: whether the namespace has credit left; it grows every 20 ms at the soonest."""
+    if not _limited(t, header) or t.icmp_credit.left > 0:
+        return True
+    passed = min(now - t.icmp_credit.grown, SECOND)
+    more = t.sysctls[MSGS_PER_SEC] * passed // SECOND
+    if passed < SECOND // 50 or not more:
+        return False
+    t.icmp_credit = Credit(min(t.icmp_credit.left + more, t.sysctls[MSGS_BURST]), now)
+    return True
+
+
+def _peer_allow(t: Tables, header: Icmp, dev: str, dst: IPv4, now: int) -> bool:
+    """icmpv4_xrlim_allow: at most one message per icmp_ratelimit to one address, six at once; none over loopback is
+    limited. What is sent costs the namespace a credit (the kernel takes 0, 1 or 2 by chance; this is their mean)."""
+    if not _limited(t, header):
+        return True
+    if dev != "lo":
+        timeout = t.sysctls[RATELIMIT] * MILLISECOND
+        t.peers[dst], allowed = t.peers.get(dst, Peer()).spend(timeout, XRLIM_BURST_FACTOR * timeout, now)
+        if not allowed:
+            return False
+    t.icmp_credit = t.icmp_credit._replace(left=t.icmp_credit.left - 1)
+    return True
 
 
 def _send(v: Visit, packet: Packet, rt: Rt | None) -> str | None:
@@ -102,9 +145,13 @@ def icmp(v: Visit, skb: Skb) -> str | None:
             v.drop(skb, Reason.INVALID_PROTO, "icmp_echo_ignore")
             return None
         v.step("deliver", skb.dev, Delivery("echo-request"), skb.packet)
+        reply = header._replace(type=ECHO_REPLY)
+        if not (_global_allow(t, reply, v.now) and _peer_allow(t, reply, skb.dev, ip.src, v.now)):  # icmp_reply
+            v.drop(skb, Reason.NOT_SPECIFIED, "no echo reply: icmp_ratemask limits those, too")
+            return None
         answer = Ip(ip.dst if unicast else ANY, ip.src, PROTO_ICMP, ip.len, tos=ip.tos)
         return _send(
-            v, Packet((answer, header._replace(type=ECHO_REPLY), *skb.packet.headers[2:]), skb.packet.payload), None
+            v, Packet((answer, reply, *skb.packet.headers[2:]), skb.packet.payload), None
         )
     if header.type == ECHO_REPLY:
         socket = t.sockets.find(PROTO_ICMP, header.id, ip.dst)

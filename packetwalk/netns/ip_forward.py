@@ -73,10 +73,7 @@ def _may_complain(v: Visit, skb: Skb) -> bool:
     """The token bucket of ip_error: five at once, then one a second for each sender."""
     ip = skb.packet.headers[0]
     assert isinstance(ip, Ip)
-    peer = v.t.peers.get(ip.src, Peer())
-    tokens = min(peer.tokens + v.now - peer.last, ERROR_BURST)
-    allowed = tokens >= ERROR_COST
-    v.t.peers[ip.src] = peer._replace(tokens=tokens - ERROR_COST if allowed else tokens, last=v.now)
+    v.t.peers[ip.src], allowed = v.t.peers.get(ip.src, Peer()).spend(ERROR_COST, ERROR_BURST, v.now)
     return allowed
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from packetwalk.addr import ANY, BROADCAST_MAC
 from packetwalk.netns.device import UnknownDevice
-from packetwalk.netns.fib import Flow
 from packetwalk.netns.fragment import defrag
+from packetwalk.netns.policy_rule import Flow
 from packetwalk.netns.route import input_route
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import ETH_ARP, ETH_IP, Ethernet, Ip, Packet

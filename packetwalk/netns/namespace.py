@@ -17,10 +17,11 @@ from packetwalk.addr import ANY, ZERO_MAC, IPv4, Mac, Prefix
 from packetwalk.netns import arp
 from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES, Addr, Device, Loopback, Port, Vxlan
 from packetwalk.netns.fdb import FdbEntry
-from packetwalk.netns.fib import KNOWN_TYPES, RULE_ERRNO, TABLES, Nexthop, PolicyRule, Route
+from packetwalk.netns.fib import KNOWN_TYPES, Nexthop, Route
 from packetwalk.netns.fragment import FragQueue
 from packetwalk.netns.local import prepare, tcp_app, tcp_send, tcp_timeout, udp_echo
 from packetwalk.netns.neighbour import VALID, Neighbour
+from packetwalk.netns.policy_rule import RULE_ERRNO, TABLES, PolicyRule
 from packetwalk.netns.socket import Readable, Socket
 from packetwalk.netns.stack import STAGES
 from packetwalk.netns.tables import Tables
@@ -285,16 +286,15 @@ class Netns(Tables):
         return Nexthop(dev, gateway, onlink=onlink)
 
     def _routes_follow(self, device: Device) -> None:
-        """fib_disable_ip and fib_add_ifaddr: a device that goes down loses all but its local routes, and gets the
-        kernel's own back when it comes up."""
+        """fib_disable_ip, or fib_add_ifaddr and fib_sync_up: routes go with a device that goes down; the kernel's own,
+        and shares of those that lived on, come back with it."""
         if not device.up:
-            for table in self.fib.tables.values():
-                for route in [r for r in table if r.dev == device.name and r.type != "local"]:
-                    table.remove(route)
+            self.fib.link_down(device.name)
             return
         for addr in device.addrs:
             held = {str(r) for table in self.fib.tables.values() for r in table}
             self._addr_routes(device.name, addr, Prefix.of(addr.local, addr.length), held)
+        self.fib.link_up(device.name)
 
     def _put(self, route: Route) -> None:
         self.fib.table(route.table).add(route)
@@ -318,6 +318,7 @@ class Netns(Tables):
             )
         rule = PolicyRule(priority, number, **selectors)
         self.fib.set_rules([*self.fib.rules, rule])
+        self.fib.attach_rules(self.devices)
         return rule
 
     # -- ip neigh, bridge fdb --------------------------------------------------------------------------------------
@@ -377,4 +378,4 @@ class Netns(Tables):
     @property
     def routes(self) -> str:
         """What `ip route` prints."""
-        return "\n".join(map(str, self.fib.routes()))
+        return "\n".join(map(str, self.listed_routes()))

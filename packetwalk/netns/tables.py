@@ -12,7 +12,7 @@ from typing import NamedTuple
 from packetwalk.addr import ANY, IPv4, is_multicast
 from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK, Bridge, Device, DeviceConf
 from packetwalk.netns.fdb import BridgeFdb, VxlanFdb
-from packetwalk.netns.fib import Fib, Found, Learned, Route
+from packetwalk.netns.fib import Fib, Found, Learned, Nexthop, Route
 from packetwalk.netns.neighbour import Neighbours
 from packetwalk.netns.netfilter import Ruleset
 from packetwalk.netns.socket import Sockets
@@ -28,6 +28,10 @@ SYSCTL_DEFAULTS = {
     "net.ipv4.ip_forward_use_pmtu": 0,
     "net.ipv4.ip_no_pmtu_disc": 0,
     "net.ipv4.icmp_errors_use_inbound_ifaddr": 0,
+    "net.ipv4.icmp_ratelimit": 1000,  # ms
+    "net.ipv4.icmp_ratemask": 6168,  # a bit per type: unreachable, source quench, time exceeded, parameter problem
+    "net.ipv4.icmp_msgs_per_sec": 1000,
+    "net.ipv4.icmp_msgs_burst": 50,
     "net.ipv4.icmp_echo_ignore_all": 0,
     "net.ipv4.icmp_echo_ignore_broadcasts": 1,
     "net.bridge.bridge-nf-call-iptables": 0,
@@ -36,6 +40,7 @@ CONF_DEFAULTS = {
     "forwarding": 0, "rp_filter": 0, "accept_local": 0, "route_localnet": 0, "src_valid_mark": 0, "proxy_arp": 0,
     "arp_ignore": 0, "arp_announce": 0, "arp_filter": 0, "arp_accept": 0, "drop_gratuitous_arp": 0, "send_redirects": 1,
     "accept_redirects": 1, "shared_media": 1, "bc_forwarding": 0, "drop_unicast_in_l2_multicast": 0,
+    "ignore_routes_with_linkdown": 0,
 }  # fmt: skip
 
 
@@ -58,11 +63,25 @@ class Rt(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """What is remembered about an address we sent ICMP errors or redirects to (struct inet_peer)."""
+    """What is remembered about an address we sent ICMP errors or redirects to (struct inet_peer). Tokens are ns."""
 
     tokens: int = 0
     last: int = -60 * SECOND
     redirects: int = 0
+
+    def spend(self, cost: int, burst: int, now: int) -> tuple[Peer, bool]:
+        """The token bucket of inet_peer_xrlim_allow and ip_error: it fills with time up to `burst`; whether there was
+        enough for one more."""
+        tokens = min(self.tokens + now - self.last, burst)
+        enough = tokens >= cost
+        return Peer(tokens - cost if enough else tokens, now, self.redirects), enough
+
+
+class Credit(NamedTuple):
+    """How many ICMP messages a namespace may send to anybody (net->ipv4.icmp_global_credit), and when it last grew."""
+
+    left: int = 0
+    grown: int = -SECOND
 
 
 class Tables:
@@ -84,6 +103,7 @@ class Tables:
         self.reassembly: dict[object, object] = {}
         self.cells: dict[str, tuple[Packet, ...]] = {}  # decapsulated, not yet received, by tunnel device
         self.peers: dict[int, Peer] = {}
+        self.icmp_credit = Credit()
         self.ident = 0
         self.unevaluated: tuple[str, ...] = ()
         self._confs: dict[str, DeviceConf] = {}
@@ -96,8 +116,11 @@ class Tables:
         self._confs, self._ports, self._locals, self._tunnel_ports = {}, {}, None, None
         for device in self.devices.values():
             if isinstance(device, Bridge):
-                ports = self.ports(device.name)
-                device.carrier = not ports or any(port.running for port in ports)
+                device.ports = self.ports(device.name)
+        self.fib.linked = {}
+        if any(values.get("ignore_routes_with_linkdown") for values in self.conf_values.values()):
+            self.fib.linked = {n: d for n, d in self.devices.items() if self.conf(n).ignore_routes_with_linkdown}
+        self.fib.attach_rules(self.devices)
 
     def learn_into(self, copy: Tables) -> None:
         """Make `copy` share our configuration and learn into tables of its own (a walk's overlay)."""
@@ -144,6 +167,7 @@ class Tables:
             accept_redirects=bool(both) if forwarding else either["accept_redirects"],
             shared_media=either["shared_media"],
             bc_forwarding=bool(everyone["bc_forwarding"] and own["bc_forwarding"]),
+            ignore_routes_with_linkdown=either["ignore_routes_with_linkdown"],
             drop_unicast_in_l2_multicast=either["drop_unicast_in_l2_multicast"],
         )
 
@@ -199,6 +223,17 @@ class Tables:
         return ANY
 
     # -- routes ----------------------------------------------------------------------------------------------------
+
+    def listed_routes(self, table: int = 254) -> list[Route]:
+        """What `ip route show table N` lists: each next hop with the state its link has now (fib_nexthop_info)."""
+        return [r._replace(nexthops=tuple(self._as_now(r, h) for h in r.nexthops)) for r in self.fib.routes(table)]
+
+    def _as_now(self, route: Route, hop: Nexthop) -> Nexthop:
+        device = self.devices.get(hop.dev)
+        if device is None or route.scope == SCOPE_HOST:
+            return hop
+        linkdown = not device.running
+        return hop._replace(linkdown=linkdown, dead=hop.dead or (linkdown and hop.dev in self.fib.linked))
 
     def source_for(self, found: Found) -> IPv4:
         """fib_result_prefsrc: the route's `src`, else an address of its device by the route's scope."""

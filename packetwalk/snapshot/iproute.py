@@ -3,7 +3,9 @@ layout)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from packetwalk.addr import ANY, EVERYTHING, ZERO_MAC, IPv4, Mac, Prefix
@@ -24,9 +26,10 @@ from packetwalk.netns.device import (
     Vxlan,
 )  # fmt: skip
 from packetwalk.netns.fdb import FdbEntry
-from packetwalk.netns.fib import TABLES, Nexthop, PolicyRule, Route
+from packetwalk.netns.fib import Nexthop, Route
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.neighbour import Neighbour
+from packetwalk.netns.policy_rule import TABLES, PolicyRule
 from packetwalk.network import Network
 from packetwalk.snapshot.iptables_save import load_iptables
 from packetwalk.snapshot.reader import Record, SnapshotError, flag, number, read_json, read_text, records
@@ -47,34 +50,10 @@ DULL_ROUTE = {"dst", "gateway", "dev", "type", "table", "protocol", "scope", "pr
 "metrics", "tos",
               "pref", "weight", "via", "cache"}  # fmt: skip
 DULL_RULE = {
-    "priority",
-    "src",
-    "srclen",
-    "dst",
-    "dstlen",
-    "iif",
-    "oif",
-    "fwmark",
-    "fwmask",
-    "table",
-    "action",
-    "not",
-    "tos",
-    "protocol",
-    "ipproto",
-    "sport",
-    "sport_start",
-    "sport_end",
-    "dport",
-    "dport_start",
-    "dport_end",
-    "suppress_prefixlen",
-    "goto",
-    "nop",
-    "proto",
-    "iif_detached",
-    "oif_detached",
-}
+    "priority", "src", "srclen", "dst", "dstlen", "iif", "oif", "fwmark", "fwmask", "table", "action", "not", "tos",
+    "protocol", "ipproto", "sport", "sport_start", "sport_end", "dport", "dport_start", "dport_end",
+    "suppress_prefixlen", "goto", "nop", "proto", "iif_detached", "oif_detached", "unresolved",
+}  # fmt: skip
 ODD_PORT = {
     "neigh_suppress": False,
     "isolated": None,
@@ -86,8 +65,12 @@ ODD_PORT = {
 ODD_VXLAN = ("external", "proxy", "rsc", "l2miss", "gbp", "gpe", "group", "remote6", "local6")
 
 
-def load_snapshot(folder: str | Path, *, state: int = 0, seed: int = 0) -> Network:
+def load_snapshot(
+    folder: str | Path, *, state: int = 0, seed: int = 0, sysctls: Mapping[str, int] = MappingProxyType({})
+) -> Network:
     """Read a snapshot folder: snapshot.json and state/K/NETNS/*. State K > 0 lies over state 0.
+
+    sysctls: values to take where a file does not say, in the place of the kernel's defaults.
 
     SnapshotError, in one line with file and place, for anything missing, cut off or malformed.
     """
@@ -99,7 +82,7 @@ def load_snapshot(folder: str | Path, *, state: int = 0, seed: int = 0) -> Netwo
     for name, about in index.get("netns", {}).items():
         record = Record(about, folder / "snapshot.json", f"netns {name}")
         here = folder / "state" / str(state) / name
-        room = load_netns(name, here if here.is_dir() else folder / "state" / "0" / name, seed)
+        room = load_netns(name, here if here.is_dir() else folder / "state" / "0" / name, seed, sysctls)
         room.conntrack = record.get("conntrack", False, flag)
         network.add(room, record.get("kind", "", str))
     for i, wire in enumerate(index.get("wires", [])):
@@ -121,8 +104,10 @@ def _connect(network: Network, wire: Any, path: Path, i: int) -> None:
         raise SnapshotError(f"{path}: wires[{i}]: {message}") from None
 
 
-def load_netns(name: str, folder: Path, seed: int = 0) -> Netns:
-    """One namespace from its folder of tool output."""
+def load_netns(
+    name: str, folder: Path, seed: int = 0, sysctls: Mapping[str, int] = MappingProxyType({})
+) -> Netns:
+    """One namespace from its folder of tool output; `sysctls` where its sysctl.conf does not say."""
     if not folder.is_dir():
         raise SnapshotError(f"{folder}: the tables of netns {name!r} are missing")
     room = Netns(name, seed)
@@ -138,6 +123,7 @@ def load_netns(name: str, folder: Path, seed: int = 0) -> Netns:
         route = read_route(entry)
         room.fib.table(route.table).add(route)
     room.fib.set_rules([read_rule(entry) for entry in records(folder / "rule.json")])
+    room.sysctls.update(sysctls)
     _load_sysctls(room, folder / "sysctl.conf")
     load_neighbours(room, records(folder / "neigh.json"), records(folder / "fdb.json"))
     if (folder / "iptables-save.txt").exists():
@@ -175,7 +161,8 @@ def _load_link(room: Netns, link: Record) -> None:
     device.name, device.index = name, link.need("ifindex", number)
     device.mtu = link.need("mtu", number)
     device.mac = link.get("address", ZERO_MAC, Mac) if device.ether else ZERO_MAC
-    device.up, device.noarp = "UP" in flags, bool({"NOARP", "LOOPBACK"} & set(flags))
+    device.up, device.carrier = "UP" in flags, "NO-CARRIER" not in flags
+    device.noarp = bool({"NOARP", "LOOPBACK"} & set(flags))
     if isinstance(device, Bridge):
         device.nf_call_iptables = data.get("nf_call_iptables", 0, number) == 1
         device.ageing = data.get("ageing_time", 30000, number) * 10_000_000

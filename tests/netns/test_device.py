@@ -195,6 +195,19 @@ def test_a_bridge_all_of_whose_ports_are_down_has_no_carrier() -> None:
     assert not sent(room.send(echo("0.0.0.0", "10.0.0.2"), 0, pinger(room)))
 
 
+def test_a_bridge_loses_its_carrier_when_the_far_end_of_its_only_port_goes_down() -> None:
+    """veth_close at the peer takes the port's carrier, br_port_carrier_check disables the port, and br0 follows."""
+    node, pod = Netns("node"), Netns("pod")
+    veth_pair(node, pod)
+    node.link_add("br0", Bridge(mac=M3))
+    node.link_set("eth0", master="br0")
+    carrier = []
+    for up in (True, False, True):
+        pod.link_set("eth0", up=up)
+        carrier.append(node.devices["br0"].running)
+    assert carrier == [True, False, True]
+
+
 def test_a_bridge_without_ports_keeps_its_carrier() -> None:
     """A bridge that never had a port is UP,LOWER_UP in state UNKNOWN (seen on 6.18): its tap sees the question."""
     room = switch(ports=0, addr="10.0.0.1/24")

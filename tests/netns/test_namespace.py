@@ -11,9 +11,11 @@ import pytest
 
 from packetwalk.addr import IPv4, Prefix
 from packetwalk.engine.walk import walk
-from packetwalk.netns.device import Nic
-from packetwalk.netns.fib import Nexthop, Route
+from packetwalk.netns.device import Nic, Veth
+from packetwalk.netns.fib import Nexthop, Route, Table
 from packetwalk.netns.namespace import Netns
+from packetwalk.netns.policy_rule import Flow as FibFlow
+from packetwalk.network import Network
 from packetwalk.packet import Packet
 from packetwalk.snapshot.iproute import load_snapshot, read_route
 from packetwalk.snapshot.reader import Record
@@ -184,6 +186,93 @@ def test_a_device_that_goes_down_takes_its_routes_along() -> None:
     left = {str(r) for r in table_of(room) if r.dev == "eth0"}
     assert left == {"local 10.0.0.1 dev eth0 table local proto kernel scope host src 10.0.0.1"}
     assert errnos(room.send(echo("0.0.0.0", "10.0.0.2"), 0, pinger(room))) == ["ENETUNREACH"]
+
+
+@pytest.mark.parametrize("down", ["eth0", "eth1"])
+def test_a_device_that_goes_down_kills_its_share_of_a_route_only(down: str) -> None:
+    """fib_sync_down_dev: one of several next hops is marked dead; the route lives on with the other (seen on 6.18)."""
+    room = router("r", "10.0.0.1/24", "10.0.1.1/24")
+    room.route_add("10.9.0.0/16", nexthops=(Nexthop("eth0", IPv4("10.0.0.2")), Nexthop("eth1", IPv4("10.0.1.2"))))
+    room.link_set(down, up=False)
+    found = [room.fib.lookup(FibFlow(IPv4("10.9.0.1")), n << 27).hop for n in range(16)]
+    assert {h.dev for h in found if h} == {"eth0", "eth1"} - {down}
+
+
+def test_a_share_comes_back_with_its_device_and_a_route_goes_with_its_last() -> None:
+    """fib_sync_up, fib_flush: as `ip route` of a 6.18 kernel shows it."""
+    room = router("r", "10.0.0.1/24", "10.0.1.1/24")
+    room.route_add("10.9.0.0/16", nexthops=(Nexthop("eth0", IPv4("10.0.0.2")), Nexthop("eth1", IPv4("10.0.1.2"))))
+    lines = [line for line in room.routes.splitlines() if line.startswith("10.9")]
+    room.link_set("eth1", up=False)
+    assert room.routes.splitlines()[-1] == (
+        "10.9.0.0/16 nexthop via 10.0.0.2 dev eth0 weight 1 nexthop via 10.0.1.2 dev eth1 weight 1 dead linkdown"
+    )
+    room.link_set("eth1", up=True)
+    assert [line for line in room.routes.splitlines() if line.startswith("10.9")] == lines
+    for dev in ("eth0", "eth1"):
+        room.link_set(dev, up=False)
+    for dev in ("eth0", "eth1"):
+        room.link_set(dev, up=True)
+    assert [line.split()[0] for line in room.routes.splitlines()] == ["10.0.0.0/24", "10.0.1.0/24"]
+
+
+def test_a_device_that_goes_down_leaves_a_shared_table_to_others() -> None:
+    """A base table is shared between rooms: what one of them loses, the others keep."""
+    room, shared = router("r", "10.0.0.1/24", "10.0.1.1/24"), Table()
+    for dst, dev in (("10.20.0.0/16", "eth0"), ("10.30.0.0/16", "eth1")):
+        shared.add(Route(Prefix.parse(dst), (Nexthop(dev),)))
+    room.fib.table(254).base = shared
+    room.link_set("eth0", up=False)
+    assert [str(r.dst) for r in shared] == ["10.20.0.0/16", "10.30.0.0/16"]
+    assert [str(r.dst) for r in room.fib.routes()] == ["10.0.1.0/24", "10.30.0.0/16"]
+
+
+@pytest.mark.parametrize("where", ["all", "eth0"])
+def test_routes_of_a_link_without_carrier_can_be_ignored(where: str) -> None:
+    """fib_lookup_good_nhc: set for all or for the device; local routes stand; seen on 6.18."""
+    room, far = router("r", "10.0.1.1/24"), Netns("far")
+    room.link_add("veth0", Veth(mac=M3))
+    room.addr_add("veth0", "10.0.0.1/24")
+    far.link_add("eth0", Veth(mac=M4))
+    network = Network("pair")
+    for end in (room, far):
+        network.add(end)
+    network.connect(("r", "veth0"), ("far", "eth0"))
+    room.route_add("10.9.0.0/16", nexthops=(Nexthop("veth0", IPv4("10.0.0.2")), Nexthop("eth0", IPv4("10.0.1.2"))))
+
+    def ways(dst: str) -> set[str]:
+        found = [room.fib.lookup(FibFlow(IPv4(dst)), n << 27) for n in range(16)]
+        return {f.error or (f.hop.dev if f.hop else "?") for f in found}
+
+    far.link_set("eth0", up=False)
+    assert ways("10.9.0.1") == {"veth0", "eth0"} and ways("10.0.0.7") == {"veth0"}
+    assert "10.0.0.0/24 dev veth0 proto kernel scope link src 10.0.0.1 linkdown" in room.routes.splitlines()
+    room.sysctl(f"net.ipv4.conf.{where.replace('eth0', 'veth0')}.ignore_routes_with_linkdown", 1)
+    assert ways("10.9.0.1") == {"eth0"} and ways("10.0.0.7") == {"ENETUNREACH"} and ways("10.0.0.1") == {"veth0"}
+    assert "10.0.0.0/24 dev veth0 proto kernel scope link src 10.0.0.1 dead linkdown" in room.routes.splitlines()
+    far.link_set("eth0", up=True)
+    assert ways("10.9.0.1") == {"veth0", "eth0"} and ways("10.0.0.7") == {"veth0"}
+
+
+def test_a_rule_says_which_device_and_which_target_are_missing() -> None:
+    """FIB_RULE_IIF_DETACHED, FIB_RULE_OIF_DETACHED, FIB_RULE_UNRESOLVED, as `ip rule` of a 6.18 kernel prints them."""
+    room = router("r", "10.0.0.1/24")
+    room.rule_add(100, 100, iif="none0")
+    room.rule_add(101, "goto", oif="none1", goto=500)
+    room.rule_add(102, 7, iif="a", oif="eth0")
+    room.rule_add(103, "goto", goto=102, invert=True, iif="a")
+    assert [str(r) for r in room.fib.rules][1:5] == [
+        "100: from all iif none0 [detached] lookup 100",
+        "101: from all oif none1 [detached] goto 500 [unresolved]",
+        "102: from all iif a [detached] oif eth0 lookup 7",
+        "103: not from all iif a [detached] goto 102",
+    ]
+    room.link_add("none0", Nic())
+    room.rule_add(500, "nop")
+    assert [str(r) for r in room.fib.rules][1:3] == [
+        "100: from all iif none0 lookup 100",
+        "101: from all oif none1 [detached] goto 500",
+    ]
 
 
 def test_a_second_address_of_a_subnet_is_secondary_only_with_the_same_length() -> None:
