@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from typing import NamedTuple
 
+from packetwalk.netns.route import input_route
 from packetwalk.netns.visit import Skb, Visit
-from packetwalk.packet import IP_LEN, Ip, Packet, Slice, payload_len, size
-from packetwalk.trace import Reason, Timer
+from packetwalk.packet import (
+    FRAG_TIME_EXCEEDED,
+    IP_LEN,
+    TIME_EXCEEDED,
+    Icmp,
+    Ip,
+    Packet,
+    Slice,
+    payload_len,
+    size,
+)  # fmt: skip
+from packetwalk.trace import Drop, Reason, Timer
 
 SECOND = 1_000_000_000
 FRAG_TIME = 30 * SECOND  # net.ipv4.ipfrag_time
@@ -68,8 +80,11 @@ def defrag(v: Visit, skb: Skb, user: str) -> bool:
     if not isinstance(queue, FragQueue):
         queue = FragQueue((), v.now + FRAG_TIME, skb.dev, user)
         v.timer(Timer(queue.expires, "frag", key), skb.packet)
-    if any(_ip(p).offset == ip.offset for p in queue.pieces):
-        v.drop(skb, Reason.DUP_FRAG, queue)
+    misfit = _misfit(queue.pieces, skb.packet)
+    if misfit is not None:
+        v.drop(skb, misfit, queue)
+        if misfit != Reason.DUP_FRAG:  # discard_qp: what has come so far goes, too
+            v.t.reassembly.pop(key, None)
         return False
     queue = queue._replace(pieces=(*queue.pieces, skb.packet))
     whole = assemble(queue.pieces)
@@ -85,6 +100,46 @@ def defrag(v: Visit, skb: Skb, user: str) -> bool:
     skb.ignore_df = user == "conntrack"  # nf_ct_ipv4_gather_frags: it may be cut again as it came
     v.step("defrag", skb.dev, queue, whole)
     return True
+
+
+def _misfit(pieces: tuple[Packet, ...], packet: Packet) -> Reason | None:
+    """ip_frag_queue, inet_frag_queue_insert: why a fragment cannot join those that have come. DUP_FRAG: it lies within
+    a run of them. NOT_SPECIFIED: it overlaps one or denies the length they agreed on, which spoils the whole queue."""
+    start, end = _span(packet)
+    furthest = max((_span(p)[1] for p in pieces), default=0)
+    ended = any(not _ip(p).mf for p in pieces)
+    if (end < furthest and not _ip(packet).mf) or (end > furthest and ended):
+        return Reason.NOT_SPECIFIED
+    runs: list[tuple[int, int]] = []
+    for at, to in map(_span, pieces):
+        if runs and at == runs[-1][1]:  # only what follows the last one lengthens a run
+            runs[-1] = (runs[-1][0], to)
+        else:
+            insort(runs, (at, to))
+    for at, to in runs:
+        if start < to and end > at:
+            return Reason.DUP_FRAG if at <= start and end <= to else Reason.NOT_SPECIFIED
+    return None
+
+
+def expire(v: Visit, key: object) -> None:
+    """ip_expire: the datagram never became whole; its sender hears of it, if we are the end host and have its first
+    fragment."""
+    queue = v.t.reassembly.get(key)
+    if not isinstance(queue, FragQueue) or v.now < queue.expires:
+        return
+    del v.t.reassembly[key]
+    skb = Skb(queue.pieces[0], queue.dev)
+    v.drop(skb, Reason.FRAG_REASM_TIMEOUT, queue)
+    first = next((p for p in queue.pieces if not _ip(p).offset), None)
+    if first is None:
+        return
+    skb.packet, skb.error = first, Icmp(TIME_EXCEEDED, FRAG_TIME_EXCEEDED)
+    rt = input_route(v.t, skb, _ip(first), v.now)
+    if isinstance(rt, Drop) or (queue.user == "conntrack" and rt.kind != "local"):  # frag_expire_skip_icmp
+        return
+    skb.rt = rt
+    v.go("icmp_error", skb)
 
 
 def assemble(pieces: tuple[Packet, ...]) -> Packet | None:
@@ -104,6 +159,12 @@ def assemble(pieces: tuple[Packet, ...]) -> Packet | None:
     df = any(_ip(p).df and size(p) == size(largest) for p in ordered)  # ip_frag_reasm: DF if the largest one had it
     header = _ip(ordered[0])._replace(len=IP_LEN + at, mf=False, offset=0, df=df)
     return Packet((header, *of.headers), of.payload)
+
+
+def _span(packet: Packet) -> tuple[int, int]:
+    """Where a fragment begins and ends in its datagram, in bytes."""
+    ip = _ip(packet)
+    return ip.offset, ip.offset + ip.len - IP_LEN
 
 
 def _ip(packet: Packet) -> Ip:

@@ -14,11 +14,10 @@ from collections.abc import Collection
 from typing import Any, TypeVar
 
 from packetwalk.addr import ANY, ZERO_MAC, IPv4, Mac, Prefix
-from packetwalk.netns import arp
+from packetwalk.netns import arp, fragment
 from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES, Addr, Device, Loopback, Port, Vxlan
 from packetwalk.netns.fdb import FdbEntry
 from packetwalk.netns.fib import KNOWN_TYPES, Nexthop, Route
-from packetwalk.netns.fragment import FragQueue
 from packetwalk.netns.local import prepare, tcp_app, tcp_send, tcp_timeout, udp_echo
 from packetwalk.netns.neighbour import VALID, Neighbour
 from packetwalk.netns.policy_rule import RULE_ERRNO, TABLES, PolicyRule
@@ -27,8 +26,8 @@ from packetwalk.netns.stack import STAGES
 from packetwalk.netns.tables import Tables
 from packetwalk.netns.tcp import Connection
 from packetwalk.netns.visit import Skb, Visit
-from packetwalk.packet import FRAG_TIME_EXCEEDED, PROTO_TCP, PROTO_UDP, TIME_EXCEEDED, Icmp, Ip, Packet
-from packetwalk.trace import TASK, Drop, Reason, Step, Timer
+from packetwalk.packet import PROTO_TCP, PROTO_UDP, Ip, Packet
+from packetwalk.trace import TASK, Reason, Step, Timer
 
 D = TypeVar("D", bound=Device)
 
@@ -101,7 +100,7 @@ class Netns(Tables):
         elif timer.kind == "napi":
             v.batch([Skb(packet, key) for packet in self.cells.pop(key, ())])
         elif timer.kind == "frag":
-            self._frag_expired(v, key)
+            fragment.expire(v, key)
         elif timer.kind == "tcp":
             tcp_timeout(v, key)
         elif timer.kind == "resume":
@@ -114,20 +113,6 @@ class Netns(Tables):
         elif isinstance(key, Connection):
             tcp_app(v, key)
         return v.finish()
-
-    def _frag_expired(self, v: Visit, key: object) -> None:
-        """ip_expire: the datagram never became whole; its sender hears of it if the first fragment came to this
-        host."""
-        queue = self.reassembly.get(key)
-        if not isinstance(queue, FragQueue) or v.now < queue.expires:
-            return
-        del self.reassembly[key]
-        skb = Skb(queue.pieces[0], queue.dev)
-        v.step("drop", queue.dev, Drop(Reason.FRAG_REASM_TIMEOUT, queue), skb.packet)
-        first = next((p for p in queue.pieces if isinstance(p.headers[0], Ip) and not p.headers[0].offset), None)
-        if first is not None and queue.user == "local":
-            skb.packet, skb.error = first, Icmp(TIME_EXCEEDED, FRAG_TIME_EXCEEDED)
-            v.go("icmp_error", skb)
 
     # -- ip link ---------------------------------------------------------------------------------------------------
 
