@@ -1,7 +1,6 @@
 """A trace as text: minimal (one line a walk), summary (one line a room), full (every step with its evidence).
 
-The core notes packets before and after; which header came, went or changed is worked out here from two neighbouring
-packets.
+The core notes packets before and after; which header came, went or changed is worked out here from two neighbours.
 This module knows packets and addresses only; steps, hops and traces are whatever has their attributes.
 """
 
@@ -10,54 +9,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packetwalk.packet import (
-    Arp,
-    Ethernet,
-    Geneve,
-    Icmp,
-    Ip,
-    Packet,
-    Vxlan,
-    header_len,
-    size,
-    visible,
-)
-from packetwalk.words import change, header, icmp_words, packet_words
+from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Vxlan, size, visible
+from packetwalk.totals import Totals, totals, tunnel_of
+from packetwalk.words import brief, change, counted, header, icmp_words, packet_words, time
 
 if TYPE_CHECKING:
     from packetwalk.trace import Hop, Step, Trace
 
-VERSION = 1
-WIDTH = 110
+VERSION = 2
+NARROW, WIDE = 100, 160  # columns of the full form: between these, as wide as the longest line wants
 VIRTUAL = frozenset({"encap", "fdb", "bridge", "flood"})
-TELLING = frozenset(
-    {"encap", "decap", "fdb", "drop", "unsupported", "hold", "icmp_error", "fragment", "defrag", "flood"}
-)
+ENDS = frozenset({"transmit", "deliver", "hold", "drop", "unsupported", "consume"})
+TELLING = frozenset({"drop", "unsupported", "hold", "flood", "consume", "deliver"})
+BAD = frozenset({"drop", "unsupported"})
 RED, GREEN, BOLD, DIM, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
-class Totals(NamedTuple):
-    """What a walk adds up to. tunnels: kind -> bytes it adds; ttl: what forwarding took off the request; path_mtu in
-    bytes
-    of the inner packet, 0 where no frame left a device."""
+class Line(NamedTuple):
+    """A step in words. shown: bytes to print, or 0; ends: whether a branch of the packet's way ends here."""
 
-    rooms: int
-    tunnels: dict[str, int]
-    ttl: int
-    path_mtu: int
-    drops: int
+    step: Step
+    words: str
+    shown: int
+    ends: bool
 
 
 class Section(NamedTuple):
-    """Visits that belong together: a room's turn and what its own tunnels queued meanwhile."""
+    """Visits that belong together: a room's turn and what its own tunnels queued meanwhile. nth counts its turns."""
 
     room: str
     hops: list[Hop]
     nth: int
 
 
-# -- steps
-# ---------------------------------------------------------------------------------------------------------------
+# -- steps -------------------------------------------------------------------------------------------------------------
 
 
 def evidence(step: Step) -> str:
@@ -66,10 +51,12 @@ def evidence(step: Step) -> str:
     if what is None:
         return ""
     if step.stage == "drop":
-        return f"{what.reason} by {what.by}" if what.by is not None else str(what.reason)
+        if what.by is None:
+            return str(what.reason)
+        return f"{what.reason}{': ' if isinstance(what.by, str) else ' by '}{what.by}"
     if step.stage == "hold":
         who = getattr(what, "dst", None)
-        return f"waits for {f'arp of {who}' if who is not None else f'the other fragments, {what}'}"
+        return f"waits for {f'arp of {who}' if who is not None else f'more fragments, has {what}'}"
     if isinstance(what, Icmp):
         return icmp_words(what)
     if step.stage == "neigh":
@@ -77,12 +64,16 @@ def evidence(step: Step) -> str:
     return str(what)
 
 
-def lines(hop: Hop) -> Iterator[tuple[Step, str, int, bool]]:
-    """(step, words, bytes to show or 0, does a branch end here) of a visit, the dull steps left out."""
+def lines(hop: Hop) -> Iterator[Line]:
+    """A visit's steps in words, the dull ones left out."""
     steps = hop.steps
+    came: set[Header] = set()
     for i, step in enumerate(steps):
         after = steps[i + 1] if i + 1 < len(steps) else None
         before = steps[i - 1] if i else None
+        first = step.packet.headers[0] if step.packet.headers else None
+        if step.stage == "receive" and first is not None:
+            came.add(first)
         if step.stage == "transmit" and after is not None and after.stage in VIRTUAL:
             continue
         words, shown = evidence(step), 0
@@ -94,96 +85,138 @@ def lines(hop: Hop) -> Iterator[tuple[Step, str, int, bool]]:
         elif step.stage == "encap" and before is not None:
             words, shown = change(before.packet, step.packet), size(step.packet)
         elif step.stage == "transmit":
-            first = step.packet.headers[0]
-            words = f"+ {header(first)}" if isinstance(first, Ethernet) else ""
-            arp = step.packet.headers[-1]
-            words += f" {header(arp)}" if isinstance(arp, Arp) else ""
-            shown = size(step.packet)
+            words, shown = _sent(step.packet, first in came), size(step.packet)
         elif step.stage in ("fragment", "defrag"):
             words, shown = f"{words}; {packet_words(step.packet)}", size(step.packet)
         elif step.stage == "drop":
             words = f"{words}   {packet_words(step.packet)}"
-        yield step, words, shown, _ends(step, after)
+        yield Line(step, words, shown, step.stage in ENDS)
 
 
-def _ends(step: Step, after: Step | None) -> bool:
-    virtual = step.stage == "transmit" and after is not None and after.stage in VIRTUAL
-    return step.stage in ("transmit", "deliver", "hold", "drop", "unsupported", "consume") and not virtual
+def _sent(packet: Packet, forwarded: bool) -> str:
+    first, last = packet.headers[0], packet.headers[-1]
+    words = f"{'' if forwarded else '+ '}{header(first)}" if isinstance(first, Ethernet) else ""
+    return f"{words} {header(last)}" if isinstance(last, Arp) else words
 
 
-# -- hops and traces
-# -----------------------------------------------------------------------------------------------------
+# -- hops and traces ---------------------------------------------------------------------------------------------------
 
 
 def sections(trace: Trace) -> list[Section]:
-    """The visits in order, those of one room that follow from one another put together."""
+    """The visits in order of time, those of one room that follow from one another put together."""
     found: list[Section] = []
-    count: dict[str, int] = {}
-    for visit in trace.hops:
-        last = found[-1] if found else None
-        if last is not None and last.room == visit.room and visit.why in ("napi", "resume"):
-            last.hops.append(visit)
+    last: dict[str, Section] = {}
+    for visit in sorted(trace.hops, key=lambda h: h.at):
+        before = last.get(visit.room)
+        if before is not None and visit.why in ("napi", "resume") and visit.at == before.hops[-1].end:
+            before.hops.append(visit)
             continue
-        count[visit.room] = count.get(visit.room, 0) + 1
-        found.append(Section(visit.room, [visit], count[visit.room]))
+        last[visit.room] = Section(visit.room, [visit], before.nth + 1 if before is not None else 1)
+        found.append(last[visit.room])
     return found
 
 
 def hop(visit: Hop, *, color: bool = False) -> str:
     """The steps of one visit."""
-    return "\n".join(_hop_lines(visit, color))
+    rows = list(_rows(visit))
+    return "\n".join(_laid_out(rows, _width(rows), color))
 
 
-def _hop_lines(visit: Hop, color: bool) -> Iterator[str]:
-    rows = list(lines(visit))
-    for i, (step, words, shown, ends) in enumerate(rows):
-        line = f"    {step.stage:<12} {step.dev:<16} {words}".rstrip()
-        if shown:
-            amount = f"{shown} bytes"
-            line = f"{line:<{WIDTH - len(amount) - 1}} {amount}"
-        if step.stage in ("drop", "unsupported"):
-            line = _paint(line, RED, color)
-        yield line
-        if ends and i + 1 < len(rows):
-            yield _paint(f"    {'.' * 12}", DIM, color)
+Row = tuple[str, str, str]
+"""(left, right, colour) of a line of the full form"""
+
+
+def _rows(visit: Hop) -> Iterator[Row]:
+    found = list(lines(visit))
+    for i, line in enumerate(found):
+        step = line.step
+        left = f"    {step.stage:<12} {step.dev:<16} {line.words}".rstrip()
+        yield left, f"{line.shown} bytes" if line.shown else "", RED if step.stage in BAD else ""
+        if line.ends and i + 1 < len(found):
+            yield f"    {'.' * 12}", "", DIM
+
+
+def _width(rows: Iterable[Row]) -> int:
+    return min(max([NARROW, *(len(left) + 2 + len(right) for left, right, _ in rows if right)]), WIDE)
+
+
+def _laid_out(rows: Iterable[Row], width: int, color: bool) -> Iterator[str]:
+    for left, right, code in rows:
+        line = f"{left:<{width - len(right) - 2}}  {right}" if right else left
+        yield _paint(line, code, color) if code else line
 
 
 def full(trace: Trace, *, color: bool = False) -> str:
-    """Every room and step, numbered, with cumulative time, and what came of it."""
-    out = [_title(trace, color), ""]
+    """Every room and step, numbered, with the time of arrival and of the stay there, and what came of it."""
+    rows: list[Row] = []
     replied = False
     for n, section in enumerate(sections(trace), 1):
-        out.append(_heading(n, section, color))
+        at, end = section.hops[0].at, max(h.end for h in section.hops)
+        rows.append((f"{n} {_named(section)}  {_about(section)}".rstrip(), f"{time(at)} + {time(end - at)}", BOLD))
         for visit in section.hops:
-            out += _hop_lines(visit, color)
+            rows += _rows(visit)
         if not replied and _delivers(section, trace):
             replied = True
-            out.append(_paint(f"  {'- ' * 4}answer", DIM, color))
-    return "\n".join([*out, "", *_endings(trace, color)])
+            rows.append((f"  {'- ' * 4}answer", "", DIM))
+    width = _width(rows)
+    return "\n".join([_title(trace, width, color), "", *_laid_out(rows, width, color), "", *_endings(trace, color)])
 
 
 def summary(trace: Trace, *, color: bool = False) -> str:
-    """One line a room with the steps that changed the packet or chose its way, and what came of it."""
-    out = [_title(trace, color), ""]
-    all_sections = sections(trace)
-    skip = _repetition(all_sections)
-    for n, section in enumerate(all_sections, 1):
-        if skip is not None and skip[0] <= n <= skip[1]:
-            if n == skip[0]:
-                out.append(_paint(f"    ... {skip[2]} ... {skip[1] - skip[0] + 1} visits", DIM, color))
+    """One line a room: when, with which packet, and what changed it or chose its way; and what came of it."""
+    found = sections(trace)
+    skip = _repetition(found)
+    names = [_named(s) for s in found]
+    times = [time(s.hops[0].at) for s in found]
+    briefs = [_brief(s) for s in found]
+    wide, late, told = (max(map(len, column), default=0) for column in (names, times, briefs))
+    out = [_title(trace, NARROW, color), ""]
+    for n, section in enumerate(found, 1):
+        if skip is not None and skip.first <= n <= skip.last:
+            if n == skip.first:
+                out.append(_paint(f"    ... {skip.words} ... {skip.last - n + 1} visits more ...", DIM, color))
             continue
-        telling = [
-            f"{step.stage} {words}" if step.stage != "decap" else f"decap {step.dev} {words}"
-            for visit in section.hops
-            for step, words, _, _ in lines(visit)
-            if step.stage in TELLING or (step.stage in ("deliver", "arp") and words)
-        ]
-        routed = [f"{s.what}" for v in section.hops for s in v.steps if s.stage in ("route_in", "route_out")]
-        text = "; ".join(telling) or (routed[0] if routed else _moved(section))
-        time = f"{section.hops[0].at / 1000:.1f} us"
-        head = f"{n:>3} {_paint(f'{_named(section):<18}', BOLD, color)}"
-        out.append(f"{head} {_paint(f'{time:>12}', DIM, color)}   {text}")
+        bad = any(s.stage in BAD for v in section.hops for s in v.steps)
+        head = f"{n:>3} {_paint(f'{names[n - 1]:<{wide}}', BOLD, color)}"
+        when = _paint(f"{times[n - 1]:>{late}}", DIM, color)
+        gist = _gist(section)
+        out.append(f"{head}  {when}  {briefs[n - 1]:<{told}}  {_paint(gist, RED, color) if bad else gist}".rstrip())
     return "\n".join([*out, "", *_endings(trace, color)])
+
+
+def _gist(section: Section) -> str:
+    """What changed the packet or chose its way, each thing once."""
+    count: dict[str, int] = {}
+    for visit in section.hops:
+        for line in lines(visit):
+            phrase = _phrase(line)
+            if phrase:
+                count[phrase] = count.get(phrase, 0) + 1
+    if not count:
+        steps = [s for v in section.hops for s in v.steps]
+        routes = (evidence(s) for s in steps if s.stage in ("route_in", "route_out"))
+        return next(routes, "") or _moved(steps)
+    return "; ".join(f"{phrase} ({n} times)" if n > 1 else phrase for phrase, n in count.items())
+
+
+def _phrase(line: Line) -> str:
+    step, words = line.step, line.words
+    if step.stage == "encap":
+        outer, *_ = (h for h in step.packet.headers if isinstance(h, Ip))
+        inside = next((f" vni {h.vni}" for h in step.packet.headers if isinstance(h, Vxlan | Geneve)), "")
+        return f"encap {step.dev} {tunnel_of(step.packet)}{inside} {outer.src} > {outer.dst}"
+    if step.stage == "decap":
+        return f"decap {step.dev}"
+    if step.stage == "fragment":
+        return f"fragment by {evidence(step)}"
+    if step.stage == "defrag":
+        return f"defrag {evidence(step)}"
+    if step.stage == "transmit":
+        last = step.packet.headers[-1]
+        return header(last) if isinstance(last, Arp) and line.words.startswith("+") else ""
+    if step.stage == "icmp_error" or words.startswith("arp "):
+        return words
+    return f"{step.stage} {words}" if step.stage in TELLING else ""
 
 
 def minimal(trace: Trace) -> str:
@@ -194,46 +227,19 @@ def minimal(trace: Trace) -> str:
         if steps and all(isinstance(s.packet.headers[-1], Arp) for s in steps if s.packet.headers):
             continue
         marks = []
-        for s in steps:
-            kind = _tunnel(s.packet) if s.stage == "encap" else ""
+        for before, s in zip([None, *steps], steps, strict=False):
             if s.stage == "encap":
-                marks.append(f"+{kind}")
-            elif s.stage == "decap":
-                before = steps[steps.index(s) - 1].packet
-                marks.append(f"-{_tunnel(before)}")
+                marks.append(f"+{tunnel_of(s.packet)}")
+            elif s.stage == "decap" and before is not None:
+                marks.append(f"-{tunnel_of(before.packet)}")
             elif s.stage == "drop":
                 marks.append(f"drop {getattr(s.what, 'reason', '')}")
-            elif s.stage in ("unsupported", "icmp_error"):
-                marks.append(f"{s.stage} {evidence(s)}".replace("icmp_error icmp ", "icmp "))
+            elif s.stage == "unsupported":
+                marks.append(f"unsupported {evidence(s)}")
+            elif s.stage == "icmp_error":
+                marks.append(evidence(s))
         parts.append(section.room + (f" [{', '.join(dict.fromkeys(marks))}]" if marks else ""))
     return f"{' > '.join(parts)} : {outcome(trace)}"
-
-
-def totals(trace: Trace) -> Totals:
-    """Rooms, tunnels, TTL, path MTU and drops of a walk."""
-    tunnels: dict[str, int] = {}
-    ttl, mtus = 0, []
-    answered = False
-    for visit, step in trace.steps:
-        if step.stage == "encap":
-            tunnels[_tunnel(step.packet)] = overhead(step.packet)
-        if step.stage == "forward" and not answered:
-            ttl += 1
-        kind = getattr(step.what, "kind", "arp") if step.stage == "deliver" else "arp"
-        answered = answered or (kind != "arp" and visit.room != trace.flow.src)
-        if step.stage == "transmit" and any(isinstance(h, Ip) for h in step.packet.headers):
-            network: Any = trace.after
-            if network is not None:
-                mtus.append(network[visit.room].devices[step.dev].mtu - overhead(step.packet))
-    rooms = len({visit.room for visit in trace.hops})
-    return Totals(rooms, tunnels, ttl, min(mtus, default=0), len(trace.drops))
-
-
-def overhead(packet: Packet) -> int:
-    """Bytes between the outermost IP header and the innermost packet: what tunnels cost."""
-    shown = list(packet.headers)
-    ips = [i for i, h in enumerate(shown) if isinstance(h, Ip)]
-    return sum(header_len(h) for h in shown[ips[0] : ips[-1]]) if len(ips) > 1 else 0
 
 
 def outcome(trace: Trace) -> str:
@@ -266,6 +272,7 @@ def to_dict(trace: Trace) -> dict[str, object]:
                 "room": visit.room,
                 "dev": visit.dev,
                 "at_ns": visit.at,
+                "took_ns": visit.took,
                 "cause": list(visit.cause) if visit.cause else None,
                 "steps": [_step_dict(s, at) for s, at in zip(visit.steps, visit.times, strict=True)],
             }
@@ -275,6 +282,7 @@ def to_dict(trace: Trace) -> dict[str, object]:
 
 
 def _step_dict(step: Step, at: int) -> dict[str, object]:
+    headers = visible(step.packet).headers
     return {
         "stage": step.stage,
         "dev": step.dev,
@@ -284,8 +292,7 @@ def _step_dict(step: Step, at: int) -> dict[str, object]:
         "packet": {
             "size": size(step.packet) if step.packet.headers else 0,
             "headers": [
-                {"name": type(h).__name__, **{k: _plain(v) for k, v in h._asdict().items()}}
-                for h in visible(step.packet).headers
+                {"name": type(h).__name__, **{k: _plain(v) for k, v in h._asdict().items()}} for h in headers
             ],
         },
     }
@@ -297,23 +304,18 @@ def _plain(value: object) -> object:
     return value if type(value) in (int, str, bool, float, type(None)) else str(value)
 
 
-# -- lines around a trace
-# ------------------------------------------------------------------------------------------------
+# -- lines around a trace ----------------------------------------------------------------------------------------------
 
 
-def _title(trace: Trace, color: bool) -> str:
+def _title(trace: Trace, width: int, color: bool) -> str:
     flow = trace.flow
-    port = f":{flow.dport}" if flow.kind != "icmp" else ""
+    sport, dport = (f":{flow.sport}", f":{flow.dport}") if flow.kind != "icmp" else ("", "")
+    src = next((str(h.src) for _, s in trace.steps for h in s.packet.headers if isinstance(h, Ip) and h.src), "")
     to = f"{flow.to} " if flow.to else ""
     what = {"icmp": "echo request", "udp": "datagram", "tcp": "connect"}[flow.kind]
-    left = f"{flow.kind} {flow.src} > {to}{flow.dst}{port} {what}, {flow.payload} bytes of payload"
-    return f"{_paint(left, BOLD, color)}{trace.network:>{max(WIDTH - len(left), len(trace.network) + 2)}}"
-
-
-def _heading(n: int, section: Section, color: bool) -> str:
-    name = f"{n} {_named(section)}"
-    time = f"{section.hops[0].at / 1000:.1f} us"
-    return f"{_paint(name, BOLD, color)}{_paint(f'{time:>{WIDTH - len(name)}}', DIM, color)}"
+    left = f"{flow.kind} {flow.src}{f' {src}{sport}' if src else ''} > {to}{flow.dst}{dport} {what}"
+    left += f", {flow.payload} bytes of payload"
+    return f"{_paint(left, BOLD, color)}  {trace.network:>{max(width - len(left) - 2, 0)}}".rstrip()
 
 
 def _named(section: Section) -> str:
@@ -322,10 +324,23 @@ def _named(section: Section) -> str:
     return f"{section.room}{again}{f' {why} timer' if why in ('arp', 'frag', 'tcp') else ''}"
 
 
-def _moved(section: Section) -> str:
-    steps = [s for v in section.hops for s in v.steps]
-    sent = [s for s in steps if s.stage == "transmit"]
-    return f"{steps[0].dev} to {sent[-1].dev}" if sent and steps else steps[0].stage if steps else ""
+def _first(section: Section) -> Packet | None:
+    return next((s.packet for v in section.hops for s in v.steps if s.packet.headers), None)
+
+
+def _about(section: Section) -> str:
+    packet = _first(section)
+    return packet_words(packet) if packet is not None else ""
+
+
+def _brief(section: Section) -> str:
+    packet = _first(section)
+    return brief(packet) if packet is not None else ""
+
+
+def _moved(steps: list[Step]) -> str:
+    sent = [s.dev for s in steps if s.stage == "transmit"]
+    return f"{steps[0].dev} > {', '.join(sent)}" if sent else ""
 
 
 def _delivers(section: Section, trace: Trace) -> bool:
@@ -334,45 +349,53 @@ def _delivers(section: Section, trace: Trace) -> bool:
     return section.room != trace.flow.src and any(getattr(s.what, "kind", "") in kinds for s in steps)
 
 
-def _repetition(found: list[Section]) -> tuple[int, int, str] | None:
-    """(first, last, words) of the visits that only repeat the same rooms, where a packet goes round and round."""
+class Repetition(NamedTuple):
+    """Sections, counted from 1, that only repeat what those before them did."""
+
+    first: int
+    last: int
+    words: str
+
+
+def _repetition(found: list[Section]) -> Repetition | None:
+    """Where a packet goes round and round, or is sent again and again: all but two rounds at each end."""
     rooms = [s.room for s in found]
-    for period in (1, 2, 3, 4, 5, 6):
-        for start in range(0, max(len(rooms) - 8 * period, 0)):
+    for period in range(1, 16):
+        for start in range(len(rooms) - 5 * period + 1):
             end = start + period
             while end < len(rooms) and rooms[end] == rooms[end - period]:
                 end += 1
-            if end - start >= 8 * period and len(set(rooms[start : start + period])) == period:
-                loop = " > ".join(rooms[start : start + period])
-                return start + 2 * period + 1, end - 2 * period, f"round and round: {loop}"
+            if end - start >= 5 * period:
+                again = any(s.hops[0].why == "tcp" for s in found[start : start + 2 * period])
+                way = " > ".join(rooms[start : start + period])
+                words = f"{'again and again' if again else 'round and round'}: {way}"
+                return Repetition(start + 2 * period + 1, end - 2 * period, words)
     return None
 
 
 def _endings(trace: Trace, color: bool) -> Iterator[str]:
-    r, t = trace.result, totals(trace)
-    time = f" in {r.at / 1000:.1f} us" if r.at else ""
-    yield _paint(f"{outcome(trace)}{time}", GREEN if r.answered else RED, color) + _totals_words(t)
+    r = trace.result
+    when = f" in {time(r.at)}" if r.at else ""
+    yield f"{_paint(f'{outcome(trace)}{when}', GREEN if r.answered else RED, color)}; {_totals_words(totals(trace))}"
+    drops: dict[str, int] = {}
     for room, step in trace.drops:
-        yield _paint(f"dropped at {room} {step.dev}: {evidence(step)}", RED, color)
+        line = f"dropped at {room}{f' {step.dev}' if step.dev else ''}: {evidence(step)}"
+        drops[line] = drops.get(line, 0) + 1
+    for line, n in drops.items():
+        yield _paint(f"{line} ({n} times)" if n > 1 else line, RED, color)
     for room, what in trace.unsupported:
         yield _paint(f"unsupported at {room}: {what}", RED, color)
     if trace.note:
         yield trace.note
-    if trace.unevaluated:
-        yield "not evaluated: " + "; ".join(f"{room} {', '.join(names)}" for room, names in trace.unevaluated.items())
+    for room, names in trace.unevaluated.items():
+        yield f"not evaluated: {room} {', '.join(names)}"
 
 
 def _totals_words(t: Totals) -> str:
     tunnels = ", ".join(f"{kind} +{n} bytes" for kind, n in t.tunnels.items())
-    count = f"{len(t.tunnels)} tunnel{'s' if len(t.tunnels) > 1 else ''} ({tunnels})" if t.tunnels else "no tunnel"
-    return f"; {t.rooms} rooms, {count}, {t.ttl} ip hops{f', path mtu {t.path_mtu}' if t.path_mtu else ''}"
-
-
-def _tunnel(packet: Packet) -> str:
-    for h in packet.headers:
-        if isinstance(h, Vxlan | Geneve):
-            return type(h).__name__.lower()
-    return "ipip"
+    tunnel = f"{counted(len(t.tunnels), 'tunnel')} ({tunnels})" if tunnels else "no tunnel"
+    mtu = f", path mtu {t.path_mtu}" if t.path_mtu else ""
+    return f"{counted(t.rooms, 'room')}, {tunnel}, {counted(t.ttl, 'ip hop')}{mtu}"
 
 
 def _paint(text: str, code: str, color: bool) -> str:

@@ -1,8 +1,7 @@
 """The trace: what happened to a packet, step by step, with the evidence.
 
-`Trace > Hop > Step`. A hop is one visit of one room (network namespace); a step is one thing that happened there. The
-core
-makes nothing but steps; words are the business of `packetwalk.text`.
+`Trace > Hop > Step`. A hop is one visit of one room (network namespace); a step is one thing that happened
+there. The core makes nothing but steps; words are the business of `packetwalk.text`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import NamedTuple
 from packetwalk import text
 from packetwalk.addr import ANY, IPv4
 from packetwalk.packet import Packet
+from packetwalk.totals import Totals, totals
 
 
 class Reason(StrEnum):
@@ -171,7 +171,13 @@ class Hop(NamedTuple):
 
     @property
     def end(self) -> int:
+        """When the last step was done, in ns since the walk began."""
         return self.times[-1] if self.times else self.at
+
+    @property
+    def took(self) -> int:
+        """How long the visit lasted, in ns."""
+        return self.end - self.at
 
     def __str__(self) -> str:
         return text.hop(self)
@@ -214,9 +220,9 @@ class Trace:
         return ((hop, step) for hop in self.hops for step in hop.steps)
 
     @property
-    def totals(self) -> text.Totals:
+    def totals(self) -> Totals:
         """Rooms, tunnels with the bytes they add, TTL spent, path MTU, number of drops."""
-        return text.totals(self)
+        return totals(self)
 
     @property
     def drops(self) -> list[tuple[str, Step]]:

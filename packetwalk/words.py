@@ -17,8 +17,17 @@ ICMP_WORDS = {
     (11, 1): "reassembly time exceeded",
 }
 
+MILLISECOND, SECOND = 1_000_000, 1_000_000_000
 
-# -------------------------------------------------------------------------------------------------------------
+
+def time(ns: int) -> str:
+    """A time or duration; the last digit is always a tenth of a microsecond."""
+    return f"{ns / 1000:.1f} us" if ns < 10 * MILLISECOND else f"{ns / SECOND:.7f} s"
+
+
+def counted(n: int, noun: str) -> str:
+    """"1 room", "2 rooms"."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def header(h: Header) -> str:
@@ -29,12 +38,17 @@ def header(h: Header) -> str:
         extra = f"{' df' if h.df else ''}{f' tos {h.tos}' if h.tos else ''}"
         return f"ip {h.src} > {h.dst} proto {PROTOS.get(h.proto, h.proto)} ttl {h.ttl}{extra}"
     if isinstance(h, Udp | Tcp):
-        return f"{type(h).__name__.lower()} {h.sport} > {h.dport}{' ' + h.flags if isinstance(h, Tcp) else ''}"
+        return f"{type(h).__name__.lower()} {h.sport} > {h.dport}{f' {flags(h)}' if isinstance(h, Tcp) else ''}"
     if isinstance(h, Vxlan | Geneve):
         return f"{type(h).__name__.lower()} vni {h.vni}"
     if isinstance(h, Arp):
         return f"arp {'who has ' + str(h.tpa) + ' tell ' + str(h.spa) if h.op == 1 else f'{h.spa} is at {h.sha}'}"
     return icmp_words(h)
+
+
+def flags(h: Tcp) -> str:
+    """TCP flags as tcpdump writes them: [S.] is SYN and ACK."""
+    return f"[{h.flags.replace('A', '')}{'.' if 'A' in h.flags else ''}]"
 
 
 def icmp_words(h: Icmp) -> str:
@@ -69,10 +83,30 @@ def _fields(a: Header, b: Header) -> str:
 def packet_words(packet: Packet) -> str:
     """A packet by its innermost conversation."""
     shown = visible(packet).headers
-    ips = [h for h in shown if isinstance(h, Ip)]
-    if not ips:
+    ip = next((h for h in reversed(shown) if isinstance(h, Ip)), None)
+    if ip is None:
         return header(shown[-1]) if shown else "nothing"
-    ip, last = ips[-1], shown[-1]
-    part = f" fragment at {ip.offset}" if ip.offset else " first fragment" if ip.mf else ""
+    last = shown[-1]
     what = header(last) if not isinstance(last, Ip) else f"proto {PROTOS.get(ip.proto, ip.proto)}"
-    return f"{ip.src} > {ip.dst} {what}{part}"
+    source = f"{ip.src} > " if ip.src else "to "  # a socket that has not sent yet has no source
+    return f"{source}{ip.dst} {what}{_part(ip)}"
+
+
+def brief(packet: Packet) -> str:
+    """A packet in two or three words, without its addresses."""
+    shown = visible(packet).headers
+    last = shown[-1]
+    if isinstance(last, Arp):
+        return "arp request" if last.op == 1 else "arp reply"
+    if isinstance(last, Icmp):
+        words = icmp_words(last).removeprefix("icmp ")
+    elif isinstance(last, Tcp):
+        words = f"tcp {flags(last)}"
+    else:
+        words = PROTOS.get(last.proto, str(last.proto)) if isinstance(last, Ip) else type(last).__name__.lower()
+    ip = next((h for h in reversed(shown) if isinstance(h, Ip)), None)
+    return f"{words}{_part(ip) if ip is not None else ''}"
+
+
+def _part(ip: Ip) -> str:
+    return f" fragment at {ip.offset}" if ip.offset else " first fragment" if ip.mf else ""

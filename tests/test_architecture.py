@@ -47,7 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("frames",),
     ("codec", "trace"),
     ("text",),
-    ("words",),
+    ("totals", "words"),
     ("packet",),
     ("addr",),
 )  # fmt: skip
@@ -66,7 +66,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 SIBLINGS = {"kernel": {"engine", "snapshot"}}
 
 # Units that may import less than lies below them.
-ONLY = {"view": {"network", "frames", "codec", "trace", "text", "packet", "addr"}}
+ONLY = {"view": {"network", "frames", "codec", "trace", "text", "totals", "words", "packet", "addr"}}
 
 # Imports that go up, each allowed in one function and nowhere else: (module, function) -> unit.
 LAZY = {("trace", "Trace._repr_html_"): "view"}

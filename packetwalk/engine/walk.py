@@ -123,8 +123,7 @@ def walk(network: Network, flow: Flow, *, cold: bool = False, costs: Mapping[str
     """Walk one flow, request and reply, until it is quiet; the network itself is not changed.
 
     cold: start with the tables as they are. Otherwise (warm) an unseen run before fills neighbours and FDBs, and
-    nothing else
-    of it is kept. until: a bound in ns of simulated time.
+    nothing else of it is kept. until: a bound in ns of simulated time.
     """
     after = network.overlay()
     if not cold:
@@ -143,7 +142,7 @@ def walk(network: Network, flow: Flow, *, cold: bool = False, costs: Mapping[str
 def _run(network: Network, client: Client, costs: Mapping[str, int], until: int, max_events: int) -> Simulation:
     sim = Simulation(network, costs=costs)
     sim.watch(client.watch)
-    sim.program(client.flow.src, client.act, why=client.flow.kind)
+    sim.program(client.flow.src, client.act, why="send")
     sim.run(until, max_events=max_events)
     return sim
 

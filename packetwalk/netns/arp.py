@@ -192,7 +192,7 @@ def filtered(t: Tables, dev: str, packet: Arp) -> bool:
 
 def answer(v: Visit, skb: Skb, packet: Arp, why: str) -> None:
     """Send the reply; `why` says on whose behalf."""
-    v.step("arp", skb.dev, why, skb.packet)
+    v.step("arp", skb.dev, f"answers for {packet.tpa}: {why}", skb.packet)
     mac = v.t.devices[skb.dev].mac
     reply = Arp(ARP_REPLY, mac, packet.tpa, packet.sha, packet.spa)
     v.go("transmit", Skb(Packet((Ethernet(mac, packet.sha, ETH_ARP), reply)), out=skb.dev))

@@ -35,7 +35,7 @@ class FragQueue(NamedTuple):
 
     def __str__(self) -> str:
         got = sum(size(p) - IP_LEN for p in self.pieces)
-        return f"{len(self.pieces)} fragments, {got} bytes"
+        return f"{len(self.pieces)} fragment{'' if len(self.pieces) == 1 else 's'}, {got} bytes"
 
 
 def fragment(packet: Packet, mtu: int, frag_list: tuple[int, ...] = ()) -> list[Packet]:

@@ -201,7 +201,7 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
     )
     if header.type == UNREACHABLE and header.code == FRAG_NEEDED:
         if isinstance(socket, Connection):
-            v.step("deliver", skb.dev, Delivery("error", socket, "", str(header.mtu)), skb.packet)
+            v.step("deliver", skb.dev, Delivery("error", socket, "", f"mtu {header.mtu}"), skb.packet)
             skb.socket, skb.mtu = socket, mtu
             return "tcp_shrink"
         if pmtudisc_of(v.t, socket) == DONT and inner.proto == PROTO_UDP:

@@ -115,7 +115,7 @@ def _segment(v: Visit, skb: Skb, conn: Connection, header: Tcp) -> None:
     before = conn.state
     fin_before = conn.fin_received
     answers = conn.on_segment(header, payload_len(skb.packet.payload), v.now)
-    v.step("deliver", skb.dev, Delivery("segment", conn, conn.error), skb.packet)
+    v.step("deliver", skb.dev, Delivery("segment", conn, conn.error, conn.state), skb.packet)
     tcp_send(v, conn, answers)
     client = not conn.app
     connected = before == "SYN_SENT" and conn.state == "ESTABLISHED"

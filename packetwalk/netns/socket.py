@@ -43,7 +43,10 @@ class Socket:
 
 
 class Delivery(NamedTuple):
-    """Evidence of a `deliver` step: what reached which socket (None: the kernel itself, as for an echo request)."""
+    """Evidence of a `deliver` step: what reached which socket (None: the kernel itself, as for an echo request).
+
+    detail: what it led to, as it was then (a connection goes on changing).
+    """
 
     kind: str  # echo-request | echo-reply | datagram | segment | error | arp
     socket: Socket | Connection | None = None
@@ -51,8 +54,8 @@ class Delivery(NamedTuple):
     detail: str = ""
 
     def __str__(self) -> str:
-        where = "" if self.socket is None else f" to {self.socket}"
-        return f"{self.kind}{where}{' ' + self.errno if self.errno else ''}"
+        words = (self.kind, self.errno, "" if self.socket is None else f"to {self.socket}", self.detail)
+        return " ".join(word for word in words if word)
 
 
 class Readable(NamedTuple):

@@ -75,7 +75,7 @@ class Connection:
         return (self.laddr, self.lport, self.raddr, self.rport)
 
     def __str__(self) -> str:
-        return f"tcp {self.laddr}:{self.lport} > {self.raddr}:{self.rport} {self.state}"
+        return f"tcp {self.laddr}:{self.lport} > {self.raddr}:{self.rport}"
 
     def open(self) -> list[Segment]:
         """Active open: the SYN (tcp_connect)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from packetwalk import text
+from packetwalk import text, words
 from packetwalk.trace import Step, Trace
 
 STYLE = (
@@ -18,7 +18,7 @@ def trace_html(trace: Trace) -> str:
     """The trace with a section for each visit of a room that opens and closes, for notebooks and pages."""
     parts = [STYLE, '<div class="packetwalk">', f"<p>{escape(text.minimal(trace))}</p>"]
     for n, section in enumerate(text.sections(trace), 1):
-        time = f"{section.hops[0].at / 1000:.1f} us"
+        time = words.time(section.hops[0].at)
         rows = "".join(_row(*line) for hop in section.hops for line in text.lines(hop))
         parts.append(
             f'<details open><summary>{n} {escape(section.room)} <span class="time">{time}</span></summary>'
@@ -27,7 +27,7 @@ def trace_html(trace: Trace) -> str:
     return "".join([*parts, "</div>"])
 
 
-def _row(step: Step, words: str, shown: int, ends: bool) -> str:
+def _row(step: Step, why: str, shown: int, ends: bool) -> str:
     bad = ' class="bad"' if step.stage in ("drop", "unsupported") else ""
-    cells = (step.stage, step.dev, words, f"{shown} bytes" if shown else "")
+    cells = (step.stage, step.dev, why, f"{shown} bytes" if shown else "")
     return f"<tr{bad}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
