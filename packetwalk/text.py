@@ -52,7 +52,8 @@ def evidence(step: Step) -> str:
         return ""
     if step.stage == "drop":
         if what.by is None:
-            return str(what.reason)
+            missing = what.reason in ("IP_INNOROUTES", "IP_OUTNOROUTES")
+            return f"{what.reason}{f': no route to {_target(step.packet)}' if missing else ''}"
         return f"{what.reason}{': ' if isinstance(what.by, str) else ' by '}{what.by}"
     if step.stage == "hold":
         who = getattr(what, "dst", None)
@@ -62,6 +63,10 @@ def evidence(step: Step) -> str:
     if step.stage == "neigh":
         return f"{what.dst} lladdr {what.lladdr}"
     return str(what)
+
+
+def _target(packet: Packet) -> str:
+    return next((str(h.dst) for h in packet.headers if isinstance(h, Ip)), "")
 
 
 def lines(hop: Hop) -> Iterator[Line]:
@@ -221,7 +226,7 @@ def _phrase(line: Line) -> str:
 
 def minimal(trace: Trace) -> str:
     """The rooms on the way with what each put on or took off, and the outcome: what golden tests pin."""
-    parts = []
+    parts: list[tuple[str, dict[str, None]]] = []
     for section in sections(trace):
         steps = [s for visit in section.hops for s in visit.steps]
         if steps and all(isinstance(s.packet.headers[-1], Arp) for s in steps if s.packet.headers):
@@ -238,8 +243,12 @@ def minimal(trace: Trace) -> str:
                 marks.append(f"unsupported {evidence(s)}")
             elif s.stage == "icmp_error":
                 marks.append(evidence(s))
-        parts.append(section.room + (f" [{', '.join(dict.fromkeys(marks))}]" if marks else ""))
-    return f"{' > '.join(parts)} : {outcome(trace)}"
+        if parts and parts[-1][0] == section.room:  # fragments, or what waited for ARP
+            parts[-1][1].update(dict.fromkeys(marks))
+        else:
+            parts.append((section.room, dict.fromkeys(marks)))
+    way = " > ".join(f"{room} [{', '.join(marks)}]" if marks else room for room, marks in parts)
+    return f"{way} : {outcome(trace)}"
 
 
 def outcome(trace: Trace) -> str:
@@ -291,9 +300,7 @@ def _step_dict(step: Step, at: int) -> dict[str, object]:
         "at_ns": at,
         "packet": {
             "size": size(step.packet) if step.packet.headers else 0,
-            "headers": [
-                {"name": type(h).__name__, **{k: _plain(v) for k, v in h._asdict().items()}} for h in headers
-            ],
+            "headers": [{"name": type(h).__name__, **{k: _plain(v) for k, v in h._asdict().items()}} for h in headers],
         },
     }
 

@@ -26,7 +26,7 @@ def time(ns: int) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """"1 room", "2 rooms"."""
+    """ "1 room", "2 rooms"."""
     return f"{n} {noun}{'' if n == 1 else 's'}"
 
 

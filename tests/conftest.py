@@ -19,6 +19,10 @@ settings.register_profile("packetwalk", derandomize=True, deadline=None, databas
 settings.load_profile("packetwalk")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew from what is printed now")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The root of the checkout."""

@@ -1,0 +1,67 @@
+"""The README does what it says: its console and python blocks are run, and what they show is compared.
+
+A `console` block is a transcript (see tests/transcript.py). A `python` block may be followed by a `text` block, which
+is what it prints. An `sh` block holds the make targets.
+"""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.transcript import Entry, answer, entries, matches
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+    line: int
+
+
+def blocks() -> list[Block]:
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [Block(m[1], m[2], README[: m.start()].count("\n") + 2) for m in found]
+
+
+BLOCKS = blocks()
+COMMANDS = [entry for block in BLOCKS if block.language == "console" for entry in entries(block.text)]
+SNIPPETS = [
+    (block, after.text if after is not None and after.language == "text" else "")
+    for block, after in zip(BLOCKS, [*BLOCKS[1:], None], strict=True)
+    if block.language == "python"
+]
+
+
+@pytest.mark.parametrize("entry", COMMANDS, ids=lambda e: e.command)
+def test_a_command_prints_what_the_readme_shows(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = answer(entry.command)
+    assert matches(entry.expected, found), f"README shows\n{entry.expected}\n\nbut now it is\n{found}"
+
+
+@pytest.mark.parametrize(("block", "shown"), SNIPPETS, ids=lambda b: f"line {b.line}" if isinstance(b, Block) else "")
+def test_python_prints_what_the_readme_shows(block: Block, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile("\n" * (block.line - 1) + block.text, "README.md", "exec"), {})
+    assert matches(shown.strip(), out.getvalue().strip())
+
+
+def test_every_block_says_what_it_is() -> None:
+    assert {block.language for block in BLOCKS} <= {"console", "python", "text", "sh"}
+    assert len(COMMANDS) >= 5 and SNIPPETS
+
+
+def test_the_make_targets_are_there() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    asked = {
+        m for block in BLOCKS if block.language == "sh" for m in re.findall(r"^make (\w+)", block.text, re.MULTILINE)
+    }
+    assert {"walk", "test"} <= asked <= targets
