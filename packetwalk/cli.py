@@ -7,21 +7,44 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from packetwalk import proving
+from packetwalk.asked import (
+    BAD_INPUT,
+    DELIVERED,
+    INTERRUPTED,
+    NOT_DELIVERED,
+    SAMPLE,
+    UNSUPPORTED,
+    BadInput,
+    ColdOption,
+    DfOption,
+    Dst,
+    IcmpOption,
+    SeedOption,
+    SizeOption,
+    Snapshot,
+    Src,
+    TcpOption,
+    TtlOption,
+    UdpOption,
+    emit,
+    known,
+    load_network,
+    make_flow,
+    snapshot_folder,
+)  # fmt: skip
+
 if TYPE_CHECKING:
     from packetwalk.network import Network
     from packetwalk.trace import Flow, Trace
 
-DELIVERED, NOT_DELIVERED, BAD_INPUT, UNSUPPORTED, INTERRUPTED = 0, 1, 2, 3, 130
-SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
 LAYOUTS = ("summary", "full", "minimal", "json")
 COLOURS = ("auto", "always", "never")
-SIZE_MAX = 65507  # what an IPv4 datagram has left for data beside an IP and a UDP or ICMP header
 
 # typer carries click's exceptions under a name of its own since 0.27, and only their base class knows all of them.
 CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
@@ -31,18 +54,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-
-class BadInput(Exception):
-    """What was asked cannot be done; the text is one line for a person."""
-
-
-Snapshot = Annotated[
-    Path,
-    typer.Option(
-        "--snapshot", metavar="DIR", help="Folder with snapshot.json and state/ (else the sample).", show_default=False
-    ),
-]
 
 
 # -- the commands ------------------------------------------------------------------------------------------------------
@@ -66,30 +77,25 @@ def packetwalk(
     Exit status: 0 delivered, 1 not delivered, 2 bad input, 3 something that is not modelled decided.
     """
     if version:
-        _emit(f"packetwalk {_version()}")
+        emit(f"packetwalk {_version()}")
         raise typer.Exit(DELIVERED)
     if ctx.invoked_subcommand is None:
-        _emit(ctx.get_help())
+        emit(ctx.get_help())
 
 
 @app.command()
 def walk(
-    src: Annotated[str, typer.Argument(metavar="SRC", help="Room that sends.")],
-    dst: Annotated[str, typer.Argument(metavar="DST", help="Room or IPv4 address it sends to.")],
+    src: Src,
+    dst: Dst,
     snapshot: Snapshot = SAMPLE,
-    icmp: Annotated[bool, typer.Option("--icmp", help="An echo request (the default).")] = False,
-    udp: Annotated[int | None, typer.Option(metavar="PORT", help="A UDP datagram to that port.")] = None,
-    tcp: Annotated[int | None, typer.Option(metavar="PORT", help="A TCP connection to that port.")] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Bytes of payload, to 65507; else 56 (icmp), 32 (udp), 0 (tcp)."),
-    ] = None,
-    ttl: Annotated[int | None, typer.Option(metavar="N", help="Time to live, 1 to 255.")] = None,
-    df: Annotated[bool | None, typer.Option("--df/--no-df", help="Forbid or allow fragments.")] = None,
-    cold: Annotated[
-        bool, typer.Option("--cold", help="Start with neighbours and FDBs as they are: ARP shows.")
-    ] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Stands for the kernel's hash secret.")] = 0,
+    icmp: IcmpOption = False,
+    udp: UdpOption = None,
+    tcp: TcpOption = None,
+    size: SizeOption = None,
+    ttl: TtlOption = None,
+    df: DfOption = None,
+    cold: ColdOption = False,
+    seed: SeedOption = 0,
     costs: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON: {stage: nanoseconds}.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Every step and what decided it.")] = False,
     minimal: Annotated[bool, typer.Option("--minimal", help="One line.")] = False,
@@ -107,29 +113,25 @@ def walk(
       packetwalk walk a out --size 1472 --df --cold
       packetwalk walk n1-a 10.244.2.2 --snapshot recordings/S3-flannel-vxlan -o json
     """
-    _within("--ttl", ttl, 1, 255)
-    _within("--size", size, 0, SIZE_MAX)
-    _within("--udp", udp, 1, 65535)
-    _within("--tcp", tcp, 1, 65535)
     colour = _colour(color)
     layout = _layout(full, minimal, output)
-    network = _network(snapshot, seed)
-    flow = _flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
+    network = load_network(snapshot, seed)
+    flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
     trace = _walk(network, flow, cold, costs)
-    _emit(_text(trace, layout, colour))
+    emit(_text(trace, layout, colour))
     raise typer.Exit(_status(trace))
 
 
 @app.command()
 def rooms(snapshot: Snapshot = SAMPLE) -> None:
     """List the rooms of a snapshot: name, role, addresses."""
-    network = _network(snapshot)
+    network = load_network(snapshot)
     rows = []
     for room in network:
         addrs = [str(a) for d in room.devices.values() if d.kind != "loopback" for a in d.addrs]
         rows.append((room.name, network.roles.get(room.name, ""), " ".join(addrs)))
     widths = [max((len(row[i]) for row in rows), default=0) for i in (0, 1)]
-    _emit("\n".join(f"{name:{widths[0]}}  {role:{widths[1]}}  {addrs}".rstrip() for name, role, addrs in rows))
+    emit("\n".join(f"{name:{widths[0]}}  {role:{widths[1]}}  {addrs}".rstrip() for name, role, addrs in rows))
 
 
 @app.command()
@@ -147,10 +149,10 @@ def show(
     """
     from packetwalk import commands as lines
 
-    _known(table, lines.SHOWN, "table")
-    network = _network(snapshot)
-    _known(room, network.rooms, "room")
-    _emit(lines.show(network, room, table))
+    known(table, lines.SHOWN, "table")
+    network = load_network(snapshot)
+    known(room, network.rooms, "room")
+    emit(lines.show(network, room, table))
 
 
 @app.command()
@@ -161,10 +163,10 @@ def commands(
     """Print the shell lines that build the network."""
     from packetwalk import commands as lines
 
-    network = _network(snapshot)
+    network = load_network(snapshot)
     if room is not None:
-        _known(room, network.rooms, "room")
-    _emit("\n".join(lines.commands(network, room)))
+        known(room, network.rooms, "room")
+    emit("\n".join(lines.commands(network, room)))
 
 
 @app.command()
@@ -178,87 +180,28 @@ def predict(
     from packetwalk.predict import predict as replay
     from packetwalk.snapshot import SnapshotError
 
-    _snapshot_folder(recording)
+    snapshot_folder(recording)
     try:
         answer = replay(recording)
     except SnapshotError as error:
         raise BadInput(str(error)) from None
     if as_json:
-        _emit(json.dumps(answer))
+        emit(json.dumps(answer))
         return
-    _emit("\n".join(f"{p['name']}: {p['result']['outcome']}, {len(p['frames'])} frames" for p in answer["probes"]))
+    emit("\n".join(f"{p['name']}: {p['result']['outcome']}, {len(p['frames'])} frames" for p in answer["probes"]))
+
+
+app.command()(proving.prove)
+app.command()(proving.record)
+app.command()(proving.agree)
 
 
 # -- what was asked ----------------------------------------------------------------------------------------------------
 
 
-def _snapshot_folder(folder: Path) -> None:
-    if not folder.exists():
-        raise BadInput(f"{folder}: no such folder")
-    if not (folder / "snapshot.json").exists():
-        raise BadInput(f"{folder} is not a snapshot: it has no snapshot.json")
-
-
-def _network(folder: Path, seed: int = 0) -> Network:
-    from packetwalk.snapshot import SnapshotError, load_snapshot
-
-    _snapshot_folder(folder)
-    try:
-        return load_snapshot(folder, seed=seed)
-    except SnapshotError as error:
-        raise BadInput(str(error)) from None
-
-
-def _known(word: str, words: Iterable[str], what: str) -> str:
-    """The word itself; BadInput with the nearest one if it is none of `words`."""
-    words = list(words)
-    if word in words:
-        return word
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, words, 1, 0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(words)}"
-    raise BadInput(f"there is no {what} {word!r}; {hint}")
-
-
-def _within(option: str, value: int | None, low: int, high: int) -> None:
-    if value is not None and not low <= value <= high:
-        raise BadInput(f"{option} {value} is out of range: {low} to {high} was expected")
-
-
-def _flow(
-    network: Network, src: str, dst: str, *, icmp: bool, udp: int | None, tcp: int | None,
-    size: int | None, ttl: int | None, df: bool | None,
-) -> Flow:  # fmt: skip
-    from packetwalk.addr import IPv4
-    from packetwalk.engine.walk import address_of
-    from packetwalk.trace import Flow
-
-    kinds = [kind for kind, given in (("icmp", icmp), ("udp", udp is not None), ("tcp", tcp is not None)) if given]
-    if len(kinds) > 1:
-        raise BadInput(f"{' and '.join(f'--{kind}' for kind in kinds)} exclude each other")
-    _known(src, network.rooms, "room")
-    try:
-        if dst in network:
-            address, to = address_of(network, dst), dst
-        elif dst[:1].isdecimal() and "." in dst:
-            address, to = IPv4(dst), ""
-        elif ":" in dst:
-            raise BadInput(f"{dst!r} is no IPv4 address; IPv6 is not modelled")
-        else:
-            raise BadInput(_known(dst, network.rooms, "room"))
-    except (KeyError, ValueError) as error:
-        raise BadInput(str(error.args[0])) from None
-    modes = {None: "", True: "do", False: "dont"}
-    kind = kinds[0] if kinds else "icmp"
-    return Flow(
-        kind, src, address, udp or tcp or 0, size=-1 if size is None else size, ttl=ttl or 0, df=modes[df], to=to
-    )
-
-
 def _layout(full: bool, minimal: bool, output: str | None) -> str:
     if output is not None:
-        _known(output, LAYOUTS, "output format")
+        known(output, LAYOUTS, "output format")
     asked = {*(["full"] if full else []), *(["minimal"] if minimal else []), *([output] if output else [])}
     if len(asked) > 1:
         raise BadInput(f"one output is possible, not {' and '.join(sorted(asked))}")
@@ -301,20 +244,10 @@ def _status(trace: Trace) -> int:
 
 def _colour(when: str) -> bool:
     """Whether to colour: `auto` does on a terminal that can, unless NO_COLOR is set (no-color.org)."""
-    _known(when, COLOURS, "--color value")
+    known(when, COLOURS, "--color value")
     if when != "auto":
         return when == "always"
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def _emit(text: str) -> None:
-    """Print. A reader who has gone away (`| head`) is no error, and the exit status stays what it was to be."""
-    try:
-        if text:
-            sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it exits
 
 
 def _version() -> str:
@@ -338,6 +271,9 @@ def main(argv: list[str] | None = None) -> int:
         status = command.main(args=argv, prog_name="packetwalk", standalone_mode=False)
     except BadInput as error:
         return _complain(str(error))
+    except proving.Missing as error:
+        _complain(str(error))
+        return proving.MISSING
     except CLICK_ERROR as error:
         ctx = getattr(error, "ctx", None)
         path = ctx.command_path if ctx is not None else "packetwalk"

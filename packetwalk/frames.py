@@ -21,19 +21,30 @@ from packetwalk.packet import (
     size,
     visible,
 )
-from packetwalk.trace import Hop
+from packetwalk.trace import Hop, Step
+
+LINGER = {"udp": 500_000_000}
+"""How long a capture outlasts the time a client waits, in ns: a UDP client looks at its error queue once more."""
+LINGER_ELSE = 200_000_000
+DIRECTIONS = {"transmit": "out", "receive": "in"}
+
+
+def seen(hops: Iterable[Hop]) -> Iterator[tuple[Hop, Step, int]]:
+    """The steps that a capture on every interface shows, and when: out where a device is handed a packet, in where one
+    appears."""
+    for hop in hops:
+        for step, at in zip(hop.steps, hop.times, strict=True):
+            if step.stage in DIRECTIONS:
+                yield hop, step, at
 
 
 def frames(hops: Iterable[Hop], start: int) -> Iterator[dict[str, Any]]:
-    """What a capture on every interface shows: out where a device is handed a packet, in where one appears."""
-    for hop in hops:
-        for step, at in zip(hop.steps, hop.times, strict=True):
-            direction = {"transmit": "out", "receive": "in"}.get(step.stage)
-            if direction is not None:
-                yield {
-                    "t_ns": at - start, "netns": hop.room, "dev": step.dev, "dir": direction, "len": size(step.packet),
-                    "layers": layers(step.packet),
-                }  # fmt: skip
+    """What a capture on every interface shows, one frame for each step of `seen`. Times count from `start`."""
+    for hop, step, at in seen(hops):
+        yield {
+            "t_ns": at - start, "netns": hop.room, "dev": step.dev, "dir": DIRECTIONS[step.stage],
+            "len": size(step.packet), "layers": layers(step.packet),
+        }  # fmt: skip
 
 
 def layers(packet: Packet) -> list[dict[str, Any]]:

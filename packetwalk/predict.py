@@ -5,6 +5,8 @@ The questions come from a recording's folder (`recording.json`, `snapshot.json`,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from packetwalk.addr import ANY, IPv4
 from packetwalk.engine.costs import DEFAULT_COSTS
 from packetwalk.engine.sim import Simulation
 from packetwalk.engine.walk import Client
-from packetwalk.frames import frames
+from packetwalk.frames import LINGER, LINGER_ELSE, frames
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.route import output_route
 from packetwalk.netns.socket import DO, DONT, PROBE, WANT
@@ -22,13 +24,11 @@ from packetwalk.packet import (
 )
 from packetwalk.snapshot.iproute import load_neighbours, load_snapshot
 from packetwalk.snapshot.reader import Record, SnapshotError, read_json
-from packetwalk.trace import Flow, Result
+from packetwalk.trace import Flow, Hop, Result
 
 SECOND = 1_000_000_000
 UNLIMITED = {"net.ipv4.icmp_ratemask": 0}  # the recorder's setting (recordings/README.md)
-GAP = SECOND  # between one probe and the next: the recorder settles
-LINGER = {"udp": SECOND // 2}  # a UDP client looks at its error queue once more before the capture ends
-LINGER_ELSE = SECOND // 5
+GAP = SECOND  # between one probe and the next where a recording does not say when each began: the recorder settles
 MODES = {None: WANT, True: DO, False: DONT, "probe": PROBE}
 
 
@@ -36,7 +36,7 @@ def predict(folder: str | Path) -> dict[str, Any]:
     """Every probe of a recording, in order: {"probes": [{"name", "result", "frames"}]}. SnapshotError for bad input."""
     folder = Path(folder)
     recording = read_json(folder / "recording.json", dict)
-    replay = Replay(folder)
+    replay = Replay(lambda state: load_snapshot(folder, state=state, sysctls=UNLIMITED))
     return {
         "probes": [
             replay.probe(Record(p, folder / "recording.json", f"probe {i + 1}"))
@@ -46,10 +46,14 @@ def predict(folder: str | Path) -> dict[str, Any]:
 
 
 class Replay:
-    """Plays probes one after another; what one of them taught about path MTUs is there for the next."""
+    """Plays probes one after another; what one of them taught about path MTUs is there for the next.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    load: the network of a state. hops: the visits of the last probe, in order.
+    """
+
+    def __init__(self, load: Callable[[int], Network]) -> None:
+        self.load = load
+        self.hops: list[Hop] = []
         self.states: dict[int, Network] = {}
         self.previous: Network | None = None
         self.now = SECOND
@@ -58,12 +62,11 @@ class Replay:
         """Run one probe: its state's tables, its `before`, its flow; returns what it predicts."""
         state = probe.get("state", 0, int)
         if state not in self.states:
-            self.states[state] = load_snapshot(self.folder, state=state, sysctls=UNLIMITED)
-            for room in self.states[
-                state
-            ]:  # the recorder's UDP sockets ask for path MTU discovery; its TCP ones do not
-                for socket in room.sockets.listeners():
-                    socket.pmtudisc = WANT if socket.proto == PROTO_UDP else ""
+            self.states[state] = self.load(state)
+            for room in self.states[state]:
+                for socket in room.sockets.listeners():  # the recorder's UDP sockets ask for path MTUs, TCP's do not
+                    room.sockets.bind(replace(socket, pmtudisc=WANT if socket.proto == PROTO_UDP else ""))
+        self.now = max(self.now, SECOND + probe.get("at_ns", 0, int))
         network = self.states[state].overlay()
         self._prepare(network, probe)
         flow = flow_of(probe.sub("spec"), network)
@@ -79,7 +82,8 @@ class Replay:
         if result is not None and result.at > self.now + timeout + SECOND // 2:
             result = None
         self.previous = network
-        self.now = max(self.now + timeout, sim.now) + GAP
+        self.now = max(self.now + timeout, sim.now) + (0 if "at_ns" in probe else GAP)
+        self.hops = sim.hops
         return {
             "name": probe.get("name", "", str),
             "result": result_dict(flow, result),

@@ -22,8 +22,11 @@ PACKAGE = HERE.parent.parent / "packetwalk"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
+    ("proving",),
+    ("asked",),
     ("__init__",),
-    ("predict",),
+    ("prove",),
+    ("predict", "judge"),
     ("engine", "view", "kube", "cni", "snapshot", "kernel"),
     ("commands",),
     ("network",),
@@ -59,7 +62,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "kube": (),
     "cni": (),
     "snapshot": ("", "iproute", "iptables_save", "ipset_save", "reader"),
-    "kernel": ("", "realise", "capture", "probe", "record", "compare", "generate"),
+    "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "bench", "record"),
 }
 
 # Siblings that may be imported all the same.

@@ -1,0 +1,129 @@
+"""What the command line is asked: options that several commands share, and their values checked and made into things.
+
+Everything heavy is imported by the function that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from packetwalk.network import Network
+    from packetwalk.trace import Flow
+
+DELIVERED, NOT_DELIVERED, BAD_INPUT, UNSUPPORTED, INTERRUPTED = 0, 1, 2, 3, 130
+SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
+SIZE_MAX = 65507  # what an IPv4 datagram has left for data beside an IP and a UDP or ICMP header
+
+
+class BadInput(Exception):
+    """What was asked cannot be done; the text is one line for a person."""
+
+
+Snapshot = Annotated[
+    Path,
+    typer.Option(
+        "--snapshot", metavar="DIR", help="Folder with snapshot.json and state/ (else the sample).", show_default=False
+    ),
+]
+Src = Annotated[str, typer.Argument(metavar="SRC", help="Room that sends.")]
+Dst = Annotated[str, typer.Argument(metavar="DST", help="Room or IPv4 address it sends to.")]
+IcmpOption = Annotated[bool, typer.Option("--icmp", help="An echo request (the default).")]
+UdpOption = Annotated[int | None, typer.Option("--udp", metavar="PORT", help="A UDP datagram to that port.")]
+TcpOption = Annotated[int | None, typer.Option("--tcp", metavar="PORT", help="A TCP connection to that port.")]
+SizeOption = Annotated[
+    int | None,
+    typer.Option("--size", metavar="N", help="Bytes of payload, to 65507; else 56 (icmp), 32 (udp), 0 (tcp)."),
+]
+TtlOption = Annotated[int | None, typer.Option("--ttl", metavar="N", help="Time to live, 1 to 255.")]
+DfOption = Annotated[bool | None, typer.Option("--df/--no-df", help="Forbid or allow fragments.")]
+ColdOption = Annotated[bool, typer.Option("--cold", help="Start with neighbours and FDBs as they are: ARP shows.")]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Stands for the kernel's hash secret.")]
+
+
+def snapshot_folder(folder: Path) -> None:
+    """BadInput unless the folder can be one."""
+    if not folder.exists():
+        raise BadInput(f"{folder}: no such folder")
+    if not (folder / "snapshot.json").exists():
+        raise BadInput(f"{folder} is not a snapshot: it has no snapshot.json")
+
+
+def load_network(folder: Path, seed: int = 0) -> Network:
+    """The network of a snapshot's folder."""
+    from packetwalk.snapshot import SnapshotError, load_snapshot
+
+    snapshot_folder(folder)
+    try:
+        return load_snapshot(folder, seed=seed)
+    except SnapshotError as error:
+        raise BadInput(str(error)) from None
+
+
+def known(word: str, words: Iterable[str], what: str) -> str:
+    """The word itself; BadInput with the nearest one if it is none of `words`."""
+    words = list(words)
+    if word in words:
+        return word
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, words, 1, 0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(words)}"
+    raise BadInput(f"there is no {what} {word!r}; {hint}")
+
+
+def within(option: str, value: int | None, low: int, high: int) -> None:
+    """BadInput unless the option was left out or has a value from low to high."""
+    if value is not None and not low <= value <= high:
+        raise BadInput(f"{option} {value} is out of range: {low} to {high} was expected")
+
+
+def make_flow(
+    network: Network, src: str, dst: str, *, icmp: bool, udp: int | None, tcp: int | None,
+    size: int | None, ttl: int | None, df: bool | None,
+) -> Flow:  # fmt: skip
+    """The flow that the options describe, checked against the network."""
+    from packetwalk.addr import IPv4
+    from packetwalk.engine.walk import address_of
+    from packetwalk.trace import Flow
+
+    kinds = [kind for kind, given in (("icmp", icmp), ("udp", udp is not None), ("tcp", tcp is not None)) if given]
+    if len(kinds) > 1:
+        raise BadInput(f"{' and '.join(f'--{kind}' for kind in kinds)} exclude each other")
+    within("--ttl", ttl, 1, 255)
+    within("--size", size, 0, SIZE_MAX)
+    within("--udp", udp, 1, 65535)
+    within("--tcp", tcp, 1, 65535)
+    known(src, network.rooms, "room")
+    try:
+        if dst in network:
+            address, to = address_of(network, dst), dst
+        elif dst[:1].isdecimal() and "." in dst:
+            address, to = IPv4(dst), ""
+        elif ":" in dst:
+            raise BadInput(f"{dst!r} is no IPv4 address; IPv6 is not modelled")
+        else:
+            raise BadInput(known(dst, network.rooms, "room"))
+    except (KeyError, ValueError) as error:
+        raise BadInput(str(error.args[0])) from None
+    modes = {None: "", True: "do", False: "dont"}
+    kind = kinds[0] if kinds else "icmp"
+    return Flow(
+        kind, src, address, udp or tcp or 0, size=-1 if size is None else size, ttl=ttl or 0, df=modes[df], to=to
+    )
+
+
+def emit(text: str) -> None:
+    """Print. A reader who has gone away (`| head`) is no error, and the exit status stays what it was to be."""
+    try:
+        if text:
+            sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it exits

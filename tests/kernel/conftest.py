@@ -1,0 +1,47 @@
+"""What the tests against this machine's own kernel share: whether there is one to ask, and a pool that asks it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = str(Path(__file__).resolve().parent.parent.parent)
+
+if ROOT not in sys.path:  # lets tests say `from tests.kernel.lab import ...` in importlib mode
+    sys.path.append(ROOT)
+
+WORKERS = 8  # they wait for answers that will not come most of the time
+
+
+def why_not() -> str:
+    """Why no kernel can be asked here, or nothing."""
+    if not sys.platform.startswith("linux"):
+        return "asking a real kernel takes Linux"
+    if os.geteuid() != 0:
+        return "asking a real kernel takes root"
+    if not shutil.which("ip") or not shutil.which("bridge"):
+        return "asking a real kernel takes iproute2"
+    tried = subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False)
+    return "network namespaces cannot be made here" if tried.returncode else ""
+
+
+@pytest.fixture(scope="session")
+def kernel() -> None:
+    """Skips a test where no real kernel can be asked."""
+    if reason := why_not():
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def pool(kernel: None) -> Iterator[ProcessPoolExecutor]:
+    """Processes that ask the kernel side by side."""
+    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("fork")) as executor:
+        yield executor

@@ -1,0 +1,88 @@
+"""Small networks for the kernel tests, written with the netns verbs in a few lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from packetwalk.addr import Mac
+from packetwalk.netns.device import Bridge, Veth, Vxlan
+from packetwalk.netns.namespace import Netns
+from packetwalk.network import Network
+from packetwalk.prove import examine
+
+TIMEOUT = 0.15
+"""Seconds a client waits in most probes: an answer takes far less than a millisecond."""
+
+
+class Lab:
+    """A network in the making. Rooms appear when they are first named; MAC addresses count up."""
+
+    def __init__(self) -> None:
+        self.network = Network("lab")
+        self._macs = 0
+
+    def __getitem__(self, room: str) -> Netns:
+        if room not in self.network:
+            self.network.add(Netns(room))
+        return self.network[room]
+
+    def mac(self) -> Mac:
+        self._macs += 1
+        return Mac(f"02:00:00:00:{self._macs >> 8:02x}:{self._macs & 255:02x}")
+
+    def wire(self, a: str, b: str, mtu: int = 1500) -> None:
+        """A veth pair between two ends, each `ROOM DEVICE [ADDRESS...]`."""
+        ends = []
+        for text in (a, b):
+            room, dev, *addrs = text.split()
+            self[room].link_add(dev, Veth(mac=self.mac(), mtu=mtu))
+            ends.append((room, dev))
+            for addr in addrs:
+                self[room].addr_add(dev, addr)
+        self.network.connect(*ends)
+
+    def bridge(self, room: str, ports: str, addr: str = "", name: str = "br0", **port: Any) -> None:
+        """A bridge with ports that are there already; `port` are settings of every port."""
+        self[room].link_add(name, Bridge(mac=self.mac()))
+        for dev in ports.split():
+            self[room].link_set(dev, master=name, port=port or None)
+        if addr:
+            self[room].addr_add(name, addr)
+
+    def vxlan(self, room: str, addr: str = "", name: str = "vx0", **about: Any) -> None:
+        """A vxlan device with an address."""
+        self[room].link_add(name, Vxlan(mac=self.mac(), **about))
+        if addr:
+            self[room].addr_add(name, addr)
+
+    def router(self, *rooms: str) -> None:
+        for room in rooms:
+            self[room].sysctl("net.ipv4.ip_forward", 1)
+
+
+def line() -> Lab:
+    """a - r - b: two hosts and a router between them."""
+    lab = Lab()
+    lab.wire("a eth0 10.0.1.2/24", "r eth0 10.0.1.1/24")
+    lab.wire("r eth1 10.0.2.1/24", "b eth0 10.0.2.2/24")
+    lab.router("r")
+    lab["a"].route_add("default", via="10.0.1.1")
+    lab["b"].route_add("default", via="10.0.2.1")
+    lab["b"].listen(80)
+    return lab
+
+
+def probe(text: str, **spec: Any) -> dict[str, Any]:
+    """`icmp a 10.0.2.2` or `udp a 10.0.2.2:80`, and whatever else a recording's probe has."""
+    kind, src, dst = text.split()
+    addr, _, port = dst.partition(":")
+    about = {"dport": int(port)} if port else {}
+    return {"name": text, "spec": {"kind": kind, "src": src, "dst": addr, **about, "timeout": TIMEOUT, **spec}}
+
+
+def disagreements(network: Network, probes: list[dict[str, Any]]) -> list[str]:
+    """What this kernel does otherwise than predicted, one text for each probe that differs."""
+    proofs = examine(network, probes)
+    assert len(proofs) == len(probes)
+    assert not proofs[0].remarks, proofs[0].remarks
+    return [f"{p.probe['name']} {p.probe['spec']}\n{p}" for p in proofs if not p.verdict.agrees]
