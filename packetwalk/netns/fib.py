@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from packetwalk.addr import ANY, MASKS, IPv4, Prefix
 from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES, Device
-from packetwalk.netns.policy_rule import RULE_ERRNO, TABLE_NAMES, Flow, PolicyRule
+from packetwalk.netns.policy_rule import RULE_ERRNO, TABLE_NAMES, Flow, PolicyRule, Test
 
 SCOPE_NAMES = {number: name for name, number in SCOPES.items() if name != "universe"}
 
 # fib_props: what a route type answers instead of a next hop (net/ipv4/fib_semantics.c)
 TYPE_ERRNO = {"blackhole": "EINVAL", "unreachable": "EHOSTUNREACH", "prohibit": "EACCES", "throw": "EAGAIN"}
-KNOWN_TYPES = frozenset({"unicast", "local", "broadcast", "multicast", *TYPE_ERRNO})
+FORWARDING = frozenset({"unicast", "local", "broadcast", "multicast"})
+KNOWN_TYPES = FORWARDING | frozenset(TYPE_ERRNO)
 
 
 class Nexthop(NamedTuple):
@@ -120,7 +121,9 @@ class Found(NamedTuple):
         return self.route or self.rule
 
 
+Rule = PolicyRule | None
 NO_ROUTE = Found("ENETUNREACH", None, None, None)
+THROWN = Found("EAGAIN", None, None, None)
 
 
 class Table:
@@ -129,11 +132,11 @@ class Table:
     `base` is a table shared with other rooms: its routes count after our own of the same prefix.
     """
 
-    __slots__ = ("_by_length", "_lengths", "base")
+    __slots__ = ("_by_length", "_nets", "base")
 
     def __init__(self, base: Table | None = None) -> None:
         self._by_length: dict[int, dict[int, list[Route]]] = {}
-        self._lengths: tuple[int, ...] = ()
+        self._nets: tuple[tuple[int, dict[int, list[Route]]], ...] = ()  # by mask, the longest first
         self.base = base
 
     def add(self, route: Route) -> None:
@@ -143,7 +146,7 @@ class Table:
         routes = nets.setdefault(addr, [])
         routes.append(route)
         routes.sort(key=lambda r: (-r.tos, r.metric))
-        self._lengths = tuple(sorted(self._by_length, reverse=True))
+        self._nets = tuple((MASKS[n], self._by_length[n]) for n in sorted(self._by_length, reverse=True))
 
     def remove(self, route: Route) -> None:
         """Take a route out. ValueError if the table has none like it."""
@@ -168,8 +171,8 @@ class Table:
         return self._siblings(route)
 
     def __iter__(self) -> Iterator[Route]:
-        for length in self._lengths:
-            for routes in self._by_length[length].values():
+        for _, nets in self._nets:
+            for routes in nets.values():
                 yield from routes
         if self.base is not None:
             yield from self.base
@@ -183,34 +186,53 @@ class Table:
         yield from self._own(addr)
 
     def _own(self, addr: int) -> Iterator[Route]:
-        for length in self._lengths:
-            routes = self._by_length[length].get(addr & MASKS[length])
-            if routes:
-                yield from routes
+        for mask, nets in self._nets:
+            yield from nets.get(addr & mask, ())
 
-    def lookup(self, flow: Flow, choose: int = 0, avoid: Collection[str] = ()) -> Found | None:
+    def lookup(self, flow: Flow, choose: int = 0, avoid: Collection[str] = (), rule: Rule = None) -> Found | None:
         """fib_table_lookup. None where no route fits (the next policy rule is asked), also after a `throw`.
 
         choose: a hash of the flow that picks among several next hops by weight (fib_select_multipath). avoid: devices
-        without a carrier that no next hop may use; local routes do not care (their next hops are never marked).
+        without a carrier that no next hop may use; local routes do not care. rule: the one that asks, for the answer.
         """
-        for route in self.covering(flow.dst):
-            if (route.tos and route.tos != flow.tos) or route.scope < flow.scope:
-                continue
-            if route.oddity or route.type not in KNOWN_TYPES:
-                return Found("unsupported", route, None, None)
-            errno = TYPE_ERRNO.get(route.type)
-            if errno is not None:
-                return None if errno == "EAGAIN" else Found(errno, route, None, None)
-            hops = [h for h in route.nexthops if not h.dead and (not flow.oif or h.dev == flow.oif)]
-            if avoid and route.scope != SCOPE_HOST:
-                hops = [h for h in hops if h.dev not in avoid]
-            if hops:
-                return Found("", route, hops[0] if len(hops) == 1 else pick_nexthop(hops, choose), None)
+        if self.base is not None:
+            found = _first(self.covering(flow.dst), flow, choose, avoid, rule)
+            return None if found is THROWN else found
+        dst = flow.dst
+        for mask, nets in self._nets:  # `covering` without its generator: every packet comes here twice
+            routes = nets.get(dst & mask)
+            if routes is not None:
+                found = _first(routes, flow, choose, avoid, rule)
+                if found is not None:
+                    return None if found is THROWN else found
         return None
 
 
-def pick_nexthop(hops: list[Nexthop], choose: int) -> Nexthop:
+def _first(routes: Iterable[Route], flow: Flow, choose: int, avoid: Collection[str], rule: Rule) -> Found | None:
+    """The answer of the first of these routes that counts for the flow (the inner loop of fib_table_lookup)."""
+    for route in routes:
+        if (route.tos and route.tos != flow.tos) or route.scope < flow.scope:
+            continue
+        if route.oddity:
+            return Found("unsupported", route, None, rule)
+        if route.type not in FORWARDING:
+            errno = TYPE_ERRNO.get(route.type, "unsupported")
+            return Found(errno, route, None, rule) if errno != "EAGAIN" else THROWN
+        hops = route.nexthops
+        if len(hops) != 1 or hops[0].dead or flow.oif or avoid:
+            hops = _usable(route, flow.oif, avoid)
+        if hops:
+            return Found("", route, hops[0] if len(hops) == 1 else pick_nexthop(hops, choose), rule)
+    return None
+
+
+def _usable(route: Route, oif: str, avoid: Collection[str]) -> tuple[Nexthop, ...]:
+    """fib_lookup_good_nhc. The next hops of a local route are never marked `linkdown`."""
+    avoid = avoid if route.scope != SCOPE_HOST else ()
+    return tuple(h for h in route.nexthops if not h.dead and h.dev not in avoid and (not oif or h.dev == oif))
+
+
+def pick_nexthop(hops: Sequence[Nexthop], choose: int) -> Nexthop:
     """The next hop whose share of the hash space holds `choose` (0..2^31): fib_select_multipath's hash-threshold."""
     total = sum(h.weight for h in hops)
     slot = (choose & 0x7FFFFFFF) * total >> 31
@@ -234,19 +256,19 @@ class Learned(NamedTuple):
 class Fib:
     """Policy rules, tables, and the exceptions learned for single destinations (path MTU, redirect)."""
 
-    __slots__ = ("custom", "exceptions", "linked", "rules", "tables")
+    __slots__ = ("_asked", "custom", "exceptions", "flow_dissect", "linked", "rules", "tables")
 
     def __init__(self) -> None:
-        self.rules: list[PolicyRule] = [PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253)]
+        self.set_rules([PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253)])
         self.tables: dict[int, Table] = {254: Table(), 255: Table()}
         self.exceptions: dict[tuple[object, ...], Learned] = {}
         self.linked: dict[str, Device] = {}  # devices whose routes count only while they have a carrier
-        self.custom = False
 
     def overlay(self) -> Fib:
         """The same rules and tables, with exceptions of its own to learn into."""
         copy = Fib.__new__(Fib)
         copy.rules, copy.tables, copy.custom, copy.linked = self.rules, self.tables, self.custom, self.linked
+        copy.flow_dissect, copy._asked = self.flow_dissect, self._asked
         copy.exceptions = dict(self.exceptions)
         return copy
 
@@ -258,7 +280,10 @@ class Fib:
         targets = {r.priority for r in rules}
         rules = [r._replace(unresolved=r.action == "goto" and r.goto not in targets) for r in rules]
         self.rules = sorted(rules, key=lambda r: r.priority)
-        self.custom = any(not r.plain or r.oddity for r in self.rules) or len(self.rules) != 3
+        self.custom = any(r.compiled() or r.oddity for r in self.rules) or len(self.rules) != 3
+        # fib_rules_require_fldissect: whether a lookup needs the transport header of a packet that came in
+        self.flow_dissect = any(r.proto or r.sport or r.dport for r in self.rules)
+        self._asked: dict[str, tuple[tuple[PolicyRule, Test | None], ...]] = {}
 
     def link_down(self, dev: str) -> None:
         """fib_sync_down_dev and fib_flush: the next hops by a device that went down are dead, those of local routes
@@ -284,7 +309,7 @@ class Fib:
     def attach_rules(self, devices: Collection[str]) -> None:
         """attach_rules and detach_rules: a rule keeps note of which devices it names are not there."""
         if self.custom:
-            self.rules = [r._replace(detached=r.missing(devices)) for r in self.rules]
+            self.rules, self._asked = [r._replace(detached=r.missing(devices)) for r in self.rules], {}
 
     def routes(self, table: int = 254) -> list[Route]:
         """The table as `ip route show table N` lists it: by prefix, then metric."""
@@ -297,8 +322,8 @@ class Fib:
         """fib_lookup: the first rule that matches and whose table has an answer."""
         avoid = {name for name, device in self.linked.items() if not device.running} if self.linked else ()
         jump = 0
-        for rule in self.rules:
-            if rule.priority < jump or not rule.matches(flow):
+        for rule, test in self._asked.get(flow.iif) or self._ask(flow.iif):
+            if (test is not None and not test(flow)) or rule.priority < jump:
                 continue
             if rule.oddity:
                 return Found("unsupported", None, None, rule)
@@ -310,13 +335,20 @@ class Fib:
                     return Found(RULE_ERRNO.get(action, "unsupported"), None, None, rule)
                 continue
             table = self.tables.get(action)
-            found = table.lookup(flow, choose, avoid) if table is not None else None
+            found = table.lookup(flow, choose, avoid, rule) if table is not None else None
             if found is None:
                 continue
-            if not found.error and found.route and found.route.dst.length <= rule.suppress_prefixlen:
-                continue
-            return Found(found.error, found.route, found.hop, rule)
+            if rule.suppress_prefixlen >= 0 and found.hop and found.route:
+                if found.route.dst.length <= rule.suppress_prefixlen:
+                    continue
+            return found
         return NO_ROUTE
+
+    def _ask(self, iif: str) -> tuple[tuple[PolicyRule, Test | None], ...]:
+        """The rules that a packet from that device may match, each with its test; kept until rules change."""
+        may = (r for r in self.rules if r.iif in ("", iif) or r.invert)
+        self._asked[iif] = asked = tuple((r, r.compiled()) for r in may)
+        return asked
 
     def is_local(self, addr: int) -> bool:
         """Whether the local table says the address is ours (inet_addr_type == RTN_LOCAL)."""

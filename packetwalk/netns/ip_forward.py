@@ -34,7 +34,7 @@ def forward(v: Visit, skb: Skb) -> str | None:
     if ip.ttl <= 1:
         v.drop(skb, Reason.IP_INHDR, f"ttl {ip.ttl}")
         return icmp_error(v, skb, TIME_EXCEEDED, TTL_EXCEEDED)
-    mtu = v.t.mtu(rt, v.now, forwarding=True)
+    skb.mtu = mtu = v.t.mtu(rt, v.now, forwarding=True)
     if ip.len > mtu and ip.df and (skb.frag_max > mtu or not skb.ignore_df):  # ip_exceeds_mtu
         v.drop(skb, Reason.PKT_TOO_BIG, f"df and mtu {mtu}", dev=rt.dev)
         return icmp_error(v, skb, UNREACHABLE, FRAG_NEEDED, mtu=mtu)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from packetwalk.addr import BROADCAST_MAC, LIMITED_BROADCAST, IPv4, Mac
-from packetwalk.netns.device import Bridge, Dummy, Loopback, Tunnel, UnknownDevice, Veth
+from packetwalk.netns.device import Bridge, Dummy, Loopback, Nic, Tunnel, UnknownDevice, Veth
 from packetwalk.netns.fragment import defrag, fragment
 from packetwalk.netns.neighbour import CONNECTED, DELAY_FIRST_PROBE, VALID, Neighbour
 from packetwalk.netns.route import output_route, pmtudisc_of, ports_of
@@ -88,10 +88,12 @@ def postrouting(v: Visit, skb: Skb) -> str | None:
     skb.out, skb.nexthop = rt.dev, rt.via or ip.dst
     if rt.kind == "broadcast" and not rt.input:
         skb.nexthop = ip.dst
-    if skb.socket is not None and pmtudisc_of(v.t, skb.socket) == PROBE:
+    if skb.forwarded:
+        mtu = skb.mtu  # ip_forward has asked already
+    elif skb.socket is not None and pmtudisc_of(v.t, skb.socket) == PROBE:
         mtu = v.t.devices[rt.dev].mtu
     else:
-        mtu = v.t.mtu(rt, v.now, forwarding=skb.forwarded)
+        mtu = v.t.mtu(rt, v.now)
     if ip.len <= mtu and not skb.frag_max:
         return "neigh"
     if ip.df and (not skb.ignore_df or skb.frag_max > mtu) and ip.len > mtu:
@@ -145,7 +147,8 @@ def neigh(v: Visit, skb: Skb) -> str | None:
     entry = v.t.neighbours.get(skb.out, skb.nexthop)
     if entry is None or (device.noarp and entry.state not in VALID):
         entry = implicit_neighbour(v.t, device.name, skb.nexthop)
-    entry = entry.seen_at(v.now) if entry is not None else None
+    if entry is not None and entry.state == "REACHABLE":
+        entry = entry.seen_at(v.now)
     if entry is None or entry.state not in VALID or entry.lladdr is None:
         return "arp_resolve"
     lladdr = entry.lladdr
@@ -154,7 +157,7 @@ def neigh(v: Visit, skb: Skb) -> str | None:
         v.t.neighbours.put(entry)
         v.timer(Timer(v.now + DELAY_FIRST_PROBE, "arp", (entry.dev, int(entry.dst)), pending=False), skb.packet)
     skb.packet = with_eth(skb.packet, device.mac, lladdr)
-    if entry.state not in CONNECTED or not isinstance(device, Loopback):
+    if device.kind != "loopback" or entry.state not in CONNECTED:
         v.step("neigh", skb.out, entry, skb.packet)
     return "transmit"
 
@@ -184,13 +187,11 @@ def transmit(v: Visit, skb: Skb) -> str | None:
         v.unsupported(skb, "device", f"{device.name} of kind {device.what}")
         return None
     if not device.running:
-        v.drop(
-            skb,
-            Reason.DEV_READY,
-            f"{device.name} is down",
-        )
+        v.drop(skb, Reason.DEV_READY, f"{device.name} is down")
         return None
     v.step("transmit", skb.out, None, skb.packet)
+    if isinstance(device, Nic):
+        return None
     if isinstance(device, Veth):
         far = device.peer
         if far is not None and not (far.up and far.fits(size(skb.packet))):  # ____dev_forward_skb

@@ -13,27 +13,24 @@ from packetwalk.netns.visit import Skb
 from packetwalk.packet import Ip, Packet, Tcp, Udp
 from packetwalk.trace import Drop, Reason
 
+# first octets of the addresses that ip_route_input_slow looks at twice: this network, loopback, class D and E
+UNUSUAL = frozenset({0, 127, *range(224, 256)})
+
 
 def input_route(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop:
     """ip_route_input_slow. Martian sources and destinations come back as the drop they are."""
-    src, dst = ip.src, ip.dst
-    conf = t.conf(skb.dev)
-    if is_multicast(src) or src == LIMITED_BROADCAST:
-        return Drop(Reason.IP_INVALID_SOURCE, skb.eth)
-    if dst == LIMITED_BROADCAST or (not src and not dst):
-        return _broadcast(t, skb, ip, now, None)
-    if is_zeronet(src):
-        return Drop(Reason.IP_INVALID_SOURCE)
-    if is_zeronet(dst):
-        return Drop(Reason.IP_INVALID_DEST)
-    if (is_loopback(dst) or is_loopback(src)) and not conf.route_localnet and skb.dev != "lo":
-        return Drop(Reason.IP_LOCALNET)
-    if is_multicast(dst):
-        return Rt("error", skb.dev, error="unsupported")  # ip_mc_validate_source and mroute are not modelled
-    found = t.fib.lookup(flow_of(skb.packet, ip, skb.dev, skb.mark), flow_hash(t, ip))
+    src, dst, dev = ip.src, ip.dst, skb.dev
+    if src >> 24 in UNUSUAL or dst >> 24 in UNUSUAL:
+        settled = _unusual(t, skb, ip, now)
+        if settled is not None:
+            return settled
+    conf = t.conf(dev)
+    sport, dport = ports_of(skb.packet) if t.fib.flow_dissect else (0, 0)
+    flow = Flow(dst, src, dev, "", skb.mark, ip.tos & 0x1C, ip.proto, sport, dport)
+    found = t.fib.lookup(flow, flow_hash(t, src, dst))
     if found.error:
         unforwarded = not conf.forwarding and found.error != "unsupported"
-        return Rt("error", skb.dev, found=found, error="EHOSTUNREACH" if unforwarded else found.error, input=True)
+        return Rt("error", dev, found=found, error="EHOSTUNREACH" if unforwarded else found.error, input=True)
     assert found.route is not None and found.hop is not None
     kind = found.route.type
     if kind == "broadcast":
@@ -42,11 +39,9 @@ def input_route(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop:
         verdict = validate_source(t, skb, ip, "")
         if isinstance(verdict, Drop):
             return verdict
-        return Rt("local", skb.dev, found=found, input=True)
+        return Rt("local", dev, found=found, input=True)
     if not conf.forwarding:
-        return Rt(
-            "error", skb.dev, found=Found("", found.route, found.hop, found.rule), error="EHOSTUNREACH", input=True
-        )
+        return Rt("error", dev, found=found, error="EHOSTUNREACH", input=True)
     if kind != "unicast":
         return Drop(Reason.IP_INVALID_DEST, found.route)
     return _forwarded(t, skb, ip, now, found)
@@ -64,7 +59,7 @@ def _forwarded(t: Tables, skb: Skb, ip: Ip, now: int, found: Found) -> Rt | Drop
         skb.redirect = conf.shared_media or onlink(t, hop.dev, ip.src, hop.via)
     learned = t.learned(found, ip.dst, now)
     via = learned.gateway if learned is not None and learned.gateway else hop.via
-    return Rt("unicast", hop.dev, via, found=found, learned=learned, input=True)
+    return Rt("unicast", hop.dev, via, ANY, found, learned, "", True)
 
 
 def onlink(t: Tables, dev: str, a: int, b: int) -> bool:
@@ -80,21 +75,33 @@ def _broadcast(t: Tables, skb: Skb, ip: Ip, now: int, found: Found | None) -> Rt
     return Rt("broadcast", skb.dev, found=found, input=True)
 
 
-def flow_of(packet: Packet, ip: Ip, dev: str, mark: int) -> Flow:
-    """The lookup key of a packet that came in by `dev`."""
-    sport, dport = ports_of(packet)
-    return Flow(ip.dst, ip.src, dev, "", mark, ip.tos & 0x1C, ip.proto, sport, dport)
+def _unusual(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop | None:
+    """The checks of ip_route_input_slow that ordinary addresses pass; None if these pass them, too."""
+    src, dst = ip.src, ip.dst
+    if is_multicast(src) or src == LIMITED_BROADCAST:
+        return Drop(Reason.IP_INVALID_SOURCE, skb.eth)
+    if dst == LIMITED_BROADCAST or (not src and not dst):
+        return _broadcast(t, skb, ip, now, None)
+    if is_zeronet(src):
+        return Drop(Reason.IP_INVALID_SOURCE)
+    if is_zeronet(dst):
+        return Drop(Reason.IP_INVALID_DEST)
+    if (is_loopback(dst) or is_loopback(src)) and not t.conf(skb.dev).route_localnet and skb.dev != "lo":
+        return Drop(Reason.IP_LOCALNET)
+    if is_multicast(dst):
+        return Rt("error", skb.dev, error="unsupported")  # ip_mc_validate_source and mroute are not modelled
+    return None
 
 
 def ports_of(packet: Packet) -> tuple[int, int]:
     """The transport ports, zero where the packet shows none."""
     l4 = packet.headers[1] if len(packet.headers) > 1 else None
-    return (l4.sport, l4.dport) if isinstance(l4, Udp | Tcp) else (0, 0)
+    return (l4.sport, l4.dport) if isinstance(l4, (Udp, Tcp)) else (0, 0)
 
 
-def flow_hash(t: Tables, ip: Ip) -> int:
+def flow_hash(t: Tables, src: int, dst: int) -> int:
     """fib_multipath_hash by addresses (policy 0), keyed with the room's seed: 31 bits."""
-    return hash((int(ip.src), int(ip.dst), t.seed)) & 0x7FFFFFFF
+    return hash((src, dst, t.seed)) & 0x7FFFFFFF
 
 
 def validate_source(t: Tables, skb: Skb, ip: Ip, oif: str, dst: int | None = None) -> bool | Drop:
@@ -134,7 +141,7 @@ def output_route(t: Tables, dst: IPv4, now: int, *, src: IPv4 = ANY, oif: str = 
     if not dst:
         dst = src or LOCALHOST
     flow = Flow(dst, src, "lo", oif, mark, tos & 0x1C, proto, sport, dport)
-    found = t.fib.lookup(flow, hash((int(src), int(dst), t.seed)) & 0x7FFFFFFF)
+    found = t.fib.lookup(flow, flow_hash(t, src, dst))
     if found.error and found.error != "unsupported" and oif:
         # "Apparently, routing tables are wrong. Assume that the destination is on link." (ip_route_output_key_hash_rcu)
         src = src or t.select_addr(oif, 0, SCOPE_LINK)

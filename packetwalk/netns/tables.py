@@ -250,13 +250,14 @@ class Tables:
 
     def mtu(self, rt: Rt, now: int, *, forwarding: bool = False) -> int:
         """ipv4_mtu, or ip_dst_mtu_maybe_forward: learned path MTU, then the route's, then the device's."""
-        learned = rt.learned
-        use_learned = not forwarding or self.sysctls["net.ipv4.ip_forward_use_pmtu"] or self.locked(rt, now)
-        if learned is not None and learned.mtu and learned.expires > now and use_learned:
-            return learned.mtu
-        if rt.route is not None and rt.route.mtu:
-            return rt.route.mtu
-        return min(self.devices[rt.dev].mtu, IP_MAX_MTU)
+        learned, found = rt.learned, rt.found
+        if learned is not None and learned.mtu and learned.expires > now:
+            if not forwarding or self.sysctls["net.ipv4.ip_forward_use_pmtu"] or self.locked(rt, now):
+                return learned.mtu
+        if found is not None and found.route is not None and found.route.mtu:
+            return found.route.mtu
+        mtu = self.devices[rt.dev].mtu
+        return mtu if mtu < IP_MAX_MTU else IP_MAX_MTU
 
     def locked(self, rt: Rt, now: int) -> bool:
         """ip_mtu_locked: the path MTU must not be probed with DF (it fell below min_pmtu, or the route says so)."""

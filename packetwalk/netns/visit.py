@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from packetwalk.netns.tables import Rt, Tables
     from packetwalk.netns.tcp import Connection
 
+new = tuple.__new__  # what Step(...) comes to, without its call in between: most of a walk's tuples are steps
 MAX_DEPTH = 8  # XMIT_RECURSION_LIMIT: tunnels inside tunnels
 
 
@@ -26,52 +27,31 @@ class Skb:
     datagram was cut (IPCB).
     """
 
-    __slots__ = (
-        "bridged",
-        "depth",
-        "dev",
-        "error",
-        "eth",
-        "forwarded",
-        "frag_list",
-        "frag_max",
-        "ignore_df",
-        "mark",
-        "mtu",
-        "nexthop",
-        "out",
-        "packet",
-        "pkt_type",
-        "redirect",
-        "rt",
-        "socket",
-    )
+    eth: Ethernet | None = None  # defaults stand on the class: only what differs is stored in a packet
+    pkt_type = "host"
+    rt: Rt | None = None
+    nexthop: IPv4 = ANY
+    mark = 0
+    mtu = 0
+    socket: Socket | Connection | None = None
+    forwarded = False
+    redirect = False
+    ignore_df = False
+    frag_max = 0
+    frag_list: tuple[int, ...] = ()
+    bridged = ""
+    error: Icmp | None = None
+    depth = 0
 
     def __init__(self, packet: Packet, dev: str = "", out: str = "") -> None:
         self.packet = packet
         self.dev = dev
         self.out = out
-        self.eth: Ethernet | None = None
-        self.pkt_type = "host"
-        self.rt: Rt | None = None
-        self.nexthop: IPv4 = ANY
-        self.mark = 0
-        self.mtu = 0
-        self.socket: Socket | Connection | None = None
-        self.forwarded = False
-        self.redirect = False
-        self.ignore_df = False
-        self.frag_max = 0
-        self.frag_list: tuple[int, ...] = ()
-        self.bridged = ""
-        self.error: Icmp | None = None
-        self.depth = 0
 
     def copy(self, packet: Packet | None = None) -> Skb:
         """A clone, with another packet if one is given."""
-        clone = Skb.__new__(Skb)
-        for slot in Skb.__slots__:
-            setattr(clone, slot, getattr(self, slot))
+        clone = Skb(self.packet)
+        clone.__dict__.update(self.__dict__)
         if packet is not None:
             clone.packet = packet
         return clone
@@ -114,7 +94,7 @@ class Visit:
         return self.steps
 
     def step(self, stage: str, dev: str, what: object, packet: Packet) -> None:
-        self.steps.append(Step(stage, dev, what, packet))
+        self.steps.append(new(Step, (stage, dev, what, packet)))
 
     def drop(self, skb: Skb, reason: Reason, by: object = None, *, errno: str = "", dev: str = "") -> None:
         """End the branch: the packet is dropped, for that reason, by that entry."""
