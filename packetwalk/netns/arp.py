@@ -53,6 +53,18 @@ def arp_resolve(v: Visit, skb: Skb) -> str | None:
     return None
 
 
+def arp_ask(v: Visit, skb: Skb) -> str | None:
+    """neigh_event_send without a packet: ask for the next hop unless that goes on already; nothing waits for it."""
+    entry = v.t.neighbours.get(skb.out, skb.nexthop) or Neighbour(skb.nexthop, skb.out)
+    if entry.state == "INCOMPLETE":
+        return None
+    entry = entry._replace(state="INCOMPLETE", lladdr=None, probes=1)
+    v.t.neighbours.put(entry)
+    solicit(v, entry, None)
+    v.timer(Timer(v.now + RETRANS_TIME, "arp", (skb.out, int(skb.nexthop)), pending=False), skb.packet)
+    return None
+
+
 def truesize(skb: Skb) -> int:
     """skb->truesize: the memory a packet takes (kmalloc_reserve): struct sk_buff, and a head that holds headers in
     front, the packet and the shared info: a small one of 576 bytes, or the next power of two."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from packetwalk.addr import ANY, IPv4, is_loopback, is_multicast, is_zeronet
+from packetwalk.addr import ANY, LIMITED_BROADCAST, IPv4, is_loopback, is_multicast, is_zeronet
 from packetwalk.netns.device import SCOPE_LINK
-from packetwalk.netns.route import output_route, pmtudisc_of
+from packetwalk.netns.neighbour import VALID
+from packetwalk.netns.route import onlink, output_route, pmtudisc_of
 from packetwalk.netns.socket import DONT, Delivery, Socket
 from packetwalk.netns.tables import SECOND, Credit, Peer, Rt, Tables
 from packetwalk.netns.tcp import Connection
+from packetwalk.netns.tunnel import ipip_lookup
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import (
     ECHO,
@@ -17,6 +19,7 @@ from packetwalk.packet import (
     ICMP_LEN,
     IP_LEN,
     PROTO_ICMP,
+    PROTO_IPIP,
     PROTO_TCP,
     PROTO_UDP,
     REDIRECT,
@@ -173,14 +176,17 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
     if about is None or not isinstance(inner, Ip):
         v.drop(skb, Reason.NOT_SPECIFIED, "nothing quoted")
         return None
-    mtu = 0
-    if header.type == UNREACHABLE and header.code == FRAG_NEEDED:
-        mtu = header.mtu if v.t.sysctls["net.ipv4.ip_no_pmtu_disc"] != 1 else 0
-    if header.type == REDIRECT:
-        return _on_redirect(v, skb, header, inner)
+    too_big = header.type == UNREACHABLE and header.code == FRAG_NEEDED
+    no_discovery = v.t.sysctls["net.ipv4.ip_no_pmtu_disc"]
+    if too_big and (no_discovery == 2 or (no_discovery == 3 and inner.proto != PROTO_TCP)):
+        v.step("consume", skb.dev, f"ip_no_pmtu_disc {no_discovery}", skb.packet)
+        return None
+    mtu = header.mtu if too_big and no_discovery != 1 else 0
     socket = _sender(v, about, inner)
-    if header.type == UNREACHABLE and header.code == FRAG_NEEDED and _teaches(v, inner, about):
+    if (too_big or header.type == REDIRECT) and _teaches(v, inner, about):
         rt = output_route(v.t, inner.dst, v.now, src=inner.src if v.t.is_own(inner.src) else ANY, tos=inner.tos)
+        if header.type == REDIRECT:
+            return _on_redirect(v, skb, header, inner, rt)
         learned = v.t.learn_mtu(rt, inner.dst, mtu, v.now)
         if learned is not None:
             v.step(
@@ -199,7 +205,7 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
         if header.type == TIME_EXCEEDED
         else "EPROTO"
     )
-    if header.type == UNREACHABLE and header.code == FRAG_NEEDED:
+    if too_big:
         if isinstance(socket, Connection):
             v.step("deliver", skb.dev, Delivery("error", socket, "", f"mtu {header.mtu}"), skb.packet)
             skb.socket, skb.mtu = socket, mtu
@@ -207,6 +213,9 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
         if pmtudisc_of(v.t, socket) == DONT and inner.proto == PROTO_UDP:
             v.step("consume", skb.dev, "the socket does not do path mtu discovery", skb.packet)
             return None
+    if isinstance(socket, Socket) and inner.proto == PROTO_UDP and not socket.recverr:
+        v.step("consume", skb.dev, f"the {socket} did not ask for errors", skb.packet)
+        return None
     if isinstance(socket, Connection):
         if socket.state in ("SYN_SENT", "SYN_RECV"):
             socket.error, socket.state, socket.unacked = errno, "CLOSED", []
@@ -217,13 +226,15 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
 
 
 def _teaches(v: Visit, inner: Ip, about: Packet) -> bool:
-    """Whether a protocol here takes a path MTU from this error: always ICMP and IPIP; UDP and TCP only with their
-    socket."""
-    if inner.proto in (PROTO_UDP, PROTO_TCP):
-        second = visible(about).headers[1] if len(visible(about).headers) > 1 else None
-        tunnel = isinstance(second, Udp) and bool(v.t.tunnels_at(second.dport))
-        return tunnel or _sender(v, about, inner) is not None
-    return True
+    """Whether a protocol here learns from this error (icmp_err, ipip_err, raw_err, __udp4_lib_err, tcp_v4_err): who
+    sent the quoted packet must still be here. Echo replies are the kernel's own."""
+    second = visible(about).headers[1] if len(visible(about).headers) > 1 else None
+    if inner.proto == PROTO_IPIP:
+        return ipip_lookup(v.t, inner._replace(src=inner.dst, dst=inner.src)) is not None
+    if isinstance(second, Icmp) and second.type == ECHO_REPLY:
+        return True
+    tunnel = isinstance(second, Udp) and bool(v.t.tunnels_at(second.dport))
+    return tunnel or _sender(v, about, inner) is not None
 
 
 def _sender(v: Visit, about: Packet, inner: Ip) -> Socket | Connection | None:
@@ -239,21 +250,26 @@ def _sender(v: Visit, about: Packet, inner: Ip) -> Socket | Connection | None:
     return None
 
 
-def _on_redirect(v: Visit, skb: Skb, header: Icmp, inner: Ip) -> str | None:
-    """__ip_do_redirect: use the nearer router for this destination, if the one we used says so and it is on the
-    link."""
-    t, ip = v.t, skb.packet.headers[0]
+def _on_redirect(v: Visit, skb: Skb, header: Icmp, inner: Ip, rt: Rt) -> str | None:
+    """__ip_do_redirect: use the nearer router for this destination, if the one we used says so and we know its MAC;
+    otherwise ask for that first."""
+    t, ip, gateway = v.t, skb.packet.headers[0], header.gateway
     assert isinstance(ip, Ip)
-    rt = output_route(t, inner.dst, v.now, tos=inner.tos)
     conf = t.conf(skb.dev)
     bad = (
-        not conf.accept_redirects or not header.gateway or header.gateway == rt.via or is_multicast(header.gateway)
-        or is_zeronet(header.gateway) or is_loopback(header.gateway) or rt.via != ip.src or rt.dev != skb.dev
+        not conf.accept_redirects or not gateway or gateway == rt.via or is_multicast(gateway) or is_zeronet(gateway)
+        or is_loopback(gateway) or gateway == LIMITED_BROADCAST or rt.via != ip.src or rt.dev != skb.dev
     )  # fmt: skip
-    if bad or t.neighbour_type(header.gateway) != "unicast" or rt.found is None:
-        v.step("consume", skb.dev, f"redirect to {header.gateway} not accepted", skb.packet)
+    reachable = t.neighbour_type(gateway) == "unicast" if conf.shared_media else onlink(t, skb.dev, gateway, rt.via)
+    if bad or not reachable:
+        v.step("consume", skb.dev, f"redirect to {gateway} not accepted", skb.packet)
         return None
-    t.learn_gateway(rt, inner.dst, IPv4(header.gateway), v.now)
-    v.step("learn", skb.dev, f"redirect: {inner.dst} via {header.gateway}", skb.packet)
+    entry = t.neighbours.get(rt.dev, gateway)
+    if entry is None or entry.seen_at(v.now).state not in VALID:
+        v.step("consume", skb.dev, f"redirect to {gateway}, whose MAC is not known yet", skb.packet)
+        skb.out, skb.nexthop = rt.dev, gateway
+        return "arp_ask"
+    t.learn_gateway(rt, inner.dst, gateway, v.now)
+    v.step("learn", skb.dev, f"redirect: {inner.dst} via {gateway}", skb.packet)
     v.step("consume", skb.dev, "redirect", skb.packet)
     return None

@@ -20,6 +20,7 @@ from packetwalk.packet import Packet
 
 SECOND = 1_000_000_000
 MTU_EXPIRES = 600 * SECOND  # net.ipv4.route.mtu_expires
+REDIRECT_EXPIRES = 300 * SECOND  # net.ipv4.route.gc_timeout
 MIN_PMTU = 552  # net.ipv4.route.min_pmtu
 IP_MAX_MTU = 0xFFFF
 
@@ -246,7 +247,7 @@ class Tables:
         if not self.fib.exceptions:
             return None
         entry = self.fib.exceptions.get(exception_key(found, dst))
-        return None if entry is None or (entry.mtu and entry.expires <= now and not entry.gateway) else entry
+        return entry if entry is not None and entry.expires > now else None
 
     def mtu(self, rt: Rt, now: int, *, forwarding: bool = False) -> int:
         """ipv4_mtu, or ip_dst_mtu_maybe_forward: learned path MTU, then the route's, then the device's."""
@@ -274,7 +275,7 @@ class Tables:
             return None
         lock = mtu < MIN_PMTU
         key = exception_key(rt.found, dst)
-        before = self.fib.exceptions.get(key, Learned())
+        before = self.learned(rt.found, dst, now) or Learned()
         mtu = min(old, MIN_PMTU) if lock else mtu
         entry = before._replace(mtu=mtu, mtu_locked=lock, expires=now + MTU_EXPIRES)
         self.fib.exceptions[key] = entry
@@ -283,9 +284,9 @@ class Tables:
     def learn_gateway(self, rt: Rt, dst: int, gateway: IPv4, now: int) -> None:
         """update_or_create_fnhe after a redirect: a nearer router for one destination."""
         assert rt.found is not None
-        key = exception_key(rt.found, dst)
-        before = self.fib.exceptions.get(key, Learned())
-        self.fib.exceptions[key] = before._replace(gateway=gateway, expires=before.expires or now + MTU_EXPIRES)
+        before = self.learned(rt.found, dst, now) or Learned()
+        entry = before._replace(gateway=gateway, expires=now + REDIRECT_EXPIRES)
+        self.fib.exceptions[exception_key(rt.found, dst)] = entry
 
     def neighbour_type(self, addr: int) -> str:
         return "multicast" if is_multicast(addr) else self.fib.addr_type(addr)
