@@ -142,7 +142,7 @@ def _check_pmtu(v: Visit, skb: Skb, device: Tunnel, inner: Ip | None, room: int)
     v.drop(skb, Reason.PKT_TOO_BIG, f"df and {room} bytes left in {device.name}")
     eth = skb.packet.headers[0]
     assert isinstance(eth, Ethernet)
-    quote = Packet(skb.packet.headers[1:], skb.packet.payload)  # iptunnel_pmtud_build_icmp
+    quote = skb.packet.pull()  # iptunnel_pmtud_build_icmp
     n = min(length, 576 - IP_LEN - ICMP_LEN)
     error = ip_packet(
         Ip(inner.dst, inner.src, PROTO_ICMP, 0, 64),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from packetwalk.addr import ANY, MASKS, IPv4, Prefix
 from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES, Device
 from packetwalk.netns.policy_rule import RULE_ERRNO, TABLE_NAMES, Flow, PolicyRule, Test
+from packetwalk.packet import new
 
 SCOPE_NAMES = {number: name for name, number in SCOPES.items() if name != "universe"}
 
@@ -120,8 +121,13 @@ class Found(NamedTuple):
     def by(self) -> Route | PolicyRule | None:
         return self.route or self.rule
 
+    def suppressed(self, length: int) -> bool:
+        """fib4_rule_suppress: whether the route's prefix is no longer than that; errors stand."""
+        return not self.error and self.route is not None and self.route.dst.length <= length
+
 
 Rule = PolicyRule | None
+Question = tuple[PolicyRule, Test | None, int]
 NO_ROUTE = Found("ENETUNREACH", None, None, None)
 THROWN = Found("EAGAIN", None, None, None)
 
@@ -222,7 +228,7 @@ def _first(routes: Iterable[Route], flow: Flow, choose: int, avoid: Collection[s
         if len(hops) != 1 or hops[0].dead or flow.oif or avoid:
             hops = _usable(route, flow.oif, avoid)
         if hops:
-            return Found("", route, hops[0] if len(hops) == 1 else pick_nexthop(hops, choose), rule)
+            return new(Found, ("", route, hops[0] if len(hops) == 1 else pick_nexthop(hops, choose), rule))
     return None
 
 
@@ -283,7 +289,7 @@ class Fib:
         self.custom = any(r.compiled() or r.oddity for r in self.rules) or len(self.rules) != 3
         # fib_rules_require_fldissect: whether a lookup needs the transport header of a packet that came in
         self.flow_dissect = any(r.proto or r.sport or r.dport for r in self.rules)
-        self._asked: dict[str, tuple[tuple[PolicyRule, Test | None], ...]] = {}
+        self._asked: dict[str, tuple[Question, ...]] = {}
 
     def link_down(self, dev: str) -> None:
         """fib_sync_down_dev and fib_flush: the next hops by a device that went down are dead, those of local routes
@@ -321,33 +327,31 @@ class Fib:
     def lookup(self, flow: Flow, choose: int = 0) -> Found:
         """fib_lookup: the first rule that matches and whose table has an answer."""
         avoid = {name for name, device in self.linked.items() if not device.running} if self.linked else ()
-        jump = 0
-        for rule, test in self._asked.get(flow.iif) or self._ask(flow.iif):
-            if (test is not None and not test(flow)) or rule.priority < jump:
+        tables, jump = self.tables, 0
+        for rule, test, number in self._asked.get(flow.iif) or self._ask(flow.iif):
+            if (test is not None and not test(flow)) or (jump and rule.priority < jump):
                 continue
-            if rule.oddity:
-                return Found("unsupported", None, None, rule)
-            action = rule.action
-            if isinstance(action, str):
-                if action == "goto":
+            if number < 0:
+                if rule.oddity:
+                    return Found("unsupported", None, None, rule)
+                if rule.action == "goto":
                     jump = 0 if rule.unresolved else rule.goto
-                elif action != "nop":
-                    return Found(RULE_ERRNO.get(action, "unsupported"), None, None, rule)
+                elif rule.action != "nop":
+                    return Found(RULE_ERRNO.get(str(rule.action), "unsupported"), None, None, rule)
                 continue
-            table = self.tables.get(action)
+            table = tables.get(number)
             found = table.lookup(flow, choose, avoid, rule) if table is not None else None
-            if found is None:
+            if found is None or (rule.suppress_prefixlen >= 0 and found.suppressed(rule.suppress_prefixlen)):
                 continue
-            if rule.suppress_prefixlen >= 0 and found.hop and found.route:
-                if found.route.dst.length <= rule.suppress_prefixlen:
-                    continue
             return found
         return NO_ROUTE
 
-    def _ask(self, iif: str) -> tuple[tuple[PolicyRule, Test | None], ...]:
-        """The rules that a packet from that device may match, each with its test; kept until rules change."""
-        may = (r for r in self.rules if r.iif in ("", iif) or r.invert)
-        self._asked[iif] = asked = tuple((r, r.compiled()) for r in may)
+    def _ask(self, iif: str) -> tuple[Question, ...]:
+        """The rules that a packet from that device may match, each with its test and its table (-1: it has none, or
+        an oddity forbids to ask it); kept until rules change."""
+        may = [r for r in self.rules if r.iif in ("", iif) or r.invert]
+        tables = [r.action if isinstance(r.action, int) and not r.oddity else -1 for r in may]
+        self._asked[iif] = asked = tuple((r, r.compiled(), n) for r, n in zip(may, tables, strict=True))
         return asked
 
     def is_local(self, addr: int) -> bool:

@@ -16,7 +16,6 @@ from packetwalk.packet import (
     UNREACHABLE,
     Icmp,
     Ip,
-    Packet,
 )  # fmt: skip
 from packetwalk.trace import Reason
 
@@ -38,8 +37,7 @@ def forward(v: Visit, skb: Skb) -> str | None:
     if ip.len > mtu and ip.df and (skb.frag_max > mtu or not skb.ignore_df):  # ip_exceeds_mtu
         v.drop(skb, Reason.PKT_TOO_BIG, f"df and mtu {mtu}", dev=rt.dev)
         return icmp_error(v, skb, UNREACHABLE, FRAG_NEEDED, mtu=mtu)
-    fewer = Ip(ip.src, ip.dst, ip.proto, ip.len, ip.ttl - 1, ip.tos, ip.id, ip.df, ip.mf, ip.offset)
-    skb.packet = Packet((fewer, *skb.packet.headers[1:]), skb.packet.payload)
+    skb.packet = skb.packet.swap(ip.decrease_ttl())
     skb.forwarded = True
     v.step("forward", rt.dev, None, skb.packet)
     if skb.redirect:

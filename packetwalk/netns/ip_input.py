@@ -8,7 +8,7 @@ from packetwalk.netns.fragment import defrag
 from packetwalk.netns.policy_rule import Flow
 from packetwalk.netns.route import input_route
 from packetwalk.netns.visit import Skb, Visit
-from packetwalk.packet import ETH_ARP, ETH_IP, Ethernet, Ip, Packet
+from packetwalk.packet import ETH_ARP, ETH_IP, Ethernet, Ip
 from packetwalk.trace import Drop, Reason
 
 
@@ -30,11 +30,11 @@ def link_in(v: Visit, skb: Skb) -> str | None:
         return "prerouting"
     skb.eth = eth
     if not skb.bridged:
-        skb.pkt_type = packet_type(eth, int(device.mac))
+        skb.pkt_type = packet_type(eth, device.mac)
     if device.master:
         return "bridge"
     skb.bridged, skb.frag_max = "", 0  # ip_rcv_core clears IPCB: a bridge's reassembly is forgotten
-    skb.packet = Packet(skb.packet.headers[1:], skb.packet.payload)
+    skb.packet = skb.packet.pull()
     if eth.type == ETH_IP:
         return "prerouting"
     if eth.type == ETH_ARP:

@@ -19,7 +19,6 @@ from packetwalk.packet import (
     Ethernet,
     Icmp,
     Ip,
-    Packet,
     size,
 )  # fmt: skip
 from packetwalk.trace import TASK, Reason, Timer
@@ -50,7 +49,7 @@ def route_out(v: Visit, skb: Skb) -> str | None:
     finished = _finish_header(v, skb, ip, rt)
     if finished is None:
         return None
-    skb.packet = skb.packet._replace(headers=(finished, *skb.packet.headers[1:]))
+    skb.packet = skb.packet.swap(finished)
     v.step("route_out", rt.dev, by or "on link", skb.packet)
     return "output"
 
@@ -156,7 +155,7 @@ def neigh(v: Visit, skb: Skb) -> str | None:
         entry = entry._replace(state="DELAY", updated=v.now)
         v.t.neighbours.put(entry)
         v.timer(Timer(v.now + DELAY_FIRST_PROBE, "arp", (entry.dev, int(entry.dst)), pending=False), skb.packet)
-    skb.packet = with_eth(skb.packet, device.mac, lladdr)
+    skb.packet = skb.packet.push(Ethernet(device.mac, lladdr, ETH_IP))
     if device.kind != "loopback" or entry.state not in CONNECTED:
         v.step("neigh", skb.out, entry, skb.packet)
     return "transmit"
@@ -173,11 +172,6 @@ def implicit_neighbour(t: Tables, dev: str, dst: IPv4) -> Neighbour | None:
     if kind == "broadcast" or dst == LIMITED_BROADCAST:
         return Neighbour(dst, dev, BROADCAST_MAC, "NOARP")
     return None
-
-
-def with_eth(packet: Packet, src: Mac, dst: Mac) -> Packet:
-    """The packet in an Ethernet frame."""
-    return Packet((Ethernet(src, dst, ETH_IP), *packet.headers), packet.payload)
 
 
 def transmit(v: Visit, skb: Skb) -> str | None:

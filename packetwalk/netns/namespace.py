@@ -71,7 +71,7 @@ class Netns(Tables):
                     skb, Reason.IP_OUTNOROUTES, f"{socket.addr} is not an address of {self.name}", errno="EADDRNOTAVAIL"
                 )
                 return v.finish()
-            skb.packet = packet._replace(headers=(ip._replace(src=socket.addr), *packet.headers[1:]))
+            skb.packet = packet.swap(ip._replace(src=socket.addr))
         v.go("route_out", skb)
         return v.finish()
 

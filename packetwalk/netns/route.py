@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from packetwalk.addr import ANY, LIMITED_BROADCAST, LOCALHOST, IPv4, is_loopback, is_multicast, is_zeronet
-from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK
+from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, DeviceConf
 from packetwalk.netns.fib import NO_ROUTE, Found
 from packetwalk.netns.policy_rule import Flow
 from packetwalk.netns.socket import DONT, WANT, Socket
 from packetwalk.netns.tables import Rt, Tables
 from packetwalk.netns.tcp import Connection
 from packetwalk.netns.visit import Skb
-from packetwalk.packet import Ip, Packet, Tcp, Udp
+from packetwalk.packet import Ip, Packet, Tcp, Udp, new
 from packetwalk.trace import Drop, Reason
 
+TOS = 0x1C  # IPTOS_RT_MASK
 # first octets of the addresses that ip_route_input_slow looks at twice: this network, loopback, class D and E
 UNUSUAL = frozenset({0, 127, *range(224, 256)})
 
@@ -26,7 +27,7 @@ def input_route(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop:
             return settled
     conf = t.conf(dev)
     sport, dport = ports_of(skb.packet) if t.fib.flow_dissect else (0, 0)
-    flow = Flow(dst, src, dev, "", skb.mark, ip.tos & 0x1C, ip.proto, sport, dport)
+    flow = new(Flow, (dst, src, dev, "", skb.mark, ip.tos & TOS, ip.proto, sport, dport, SCOPE_GLOBAL))
     found = t.fib.lookup(flow, flow_hash(t, src, dst))
     if found.error:
         unforwarded = not conf.forwarding and found.error != "unsupported"
@@ -44,22 +45,21 @@ def input_route(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop:
         return Rt("error", dev, found=found, error="EHOSTUNREACH", input=True)
     if kind != "unicast":
         return Drop(Reason.IP_INVALID_DEST, found.route)
-    return _forwarded(t, skb, ip, now, found)
+    return _forwarded(t, skb, ip, now, found, conf)
 
 
-def _forwarded(t: Tables, skb: Skb, ip: Ip, now: int, found: Found) -> Rt | Drop:
+def _forwarded(t: Tables, skb: Skb, ip: Ip, now: int, found: Found, conf: DeviceConf) -> Rt | Drop:
     """__mkroute_input: check the source, see whether a redirect is due, look for what was learned."""
     hop = found.hop
     assert hop is not None
     verdict = validate_source(t, skb, ip, hop.dev)
     if isinstance(verdict, Drop):
         return verdict
-    conf = t.conf(skb.dev)
     if hop.dev == skb.dev and verdict and conf.send_redirects:
         skb.redirect = conf.shared_media or onlink(t, hop.dev, ip.src, hop.via)
     learned = t.learned(found, ip.dst, now)
     via = learned.gateway if learned is not None and learned.gateway else hop.via
-    return Rt("unicast", hop.dev, via, ANY, found, learned, "", True)
+    return new(Rt, ("unicast", hop.dev, via, ANY, found, learned, "", True))
 
 
 def onlink(t: Tables, dev: str, a: int, b: int) -> bool:
@@ -114,7 +114,8 @@ def validate_source(t: Tables, skb: Skb, ip: Ip, oif: str, dst: int | None = Non
         if not t.fib.custom:
             return Drop(Reason.IP_LOCAL_SOURCE, ip.src) if ip.src in t.locals else False
     mark = skb.mark if conf.src_valid_mark else 0
-    back = Flow(ip.src, ip.dst if dst is None else dst, oif or "lo", "", mark, ip.tos & 0x1C)
+    to = ip.dst if dst is None else dst
+    back = new(Flow, (ip.src, to, oif or "lo", "", mark, ip.tos & TOS, 0, 0, 0, SCOPE_GLOBAL))
     found = t.fib.lookup(back)
     if found.error:
         return Drop(Reason.IP_RPFILTER, found.by or "no route back") if conf.rp_filter else False
@@ -122,7 +123,7 @@ def validate_source(t: Tables, skb: Skb, ip: Ip, oif: str, dst: int | None = Non
     assert route is not None and hop is not None
     if route.type != "unicast" and (route.type != "local" or not conf.accept_local):
         return Drop(Reason.IP_LOCAL_SOURCE, route)
-    if any(h.dev == dev for h in route.nexthops) or (route.type == "local" and dev == "lo"):
+    if hop.dev == dev or any(h.dev == dev for h in route.nexthops) or (route.type == "local" and dev == "lo"):
         return hop.scope >= SCOPE_HOST
     if not t.devices[dev].addrs:
         return Drop(Reason.IP_RPFILTER, route) if conf.rp_filter else False
@@ -140,7 +141,7 @@ def output_route(t: Tables, dst: IPv4, now: int, *, src: IPv4 = ANY, oif: str = 
         return Rt("error", oif, error="EINVAL", found=Found("EINVAL", None, None, None))
     if not dst:
         dst = src or LOCALHOST
-    flow = Flow(dst, src, "lo", oif, mark, tos & 0x1C, proto, sport, dport)
+    flow = Flow(dst, src, "lo", oif, mark, tos & TOS, proto, sport, dport)
     found = t.fib.lookup(flow, flow_hash(t, src, dst))
     if found.error and found.error != "unsupported" and oif:
         # "Apparently, routing tables are wrong. Assume that the destination is on link." (ip_route_output_key_hash_rcu)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from packetwalk.addr import ANY, IPv4
-from packetwalk.packet import Ethernet, Icmp, Packet
+from packetwalk.packet import Ethernet, Icmp, Packet, new
 from packetwalk.trace import Drop, Reason, Step, Timer, Unsupported
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from packetwalk.netns.tables import Rt, Tables
     from packetwalk.netns.tcp import Connection
 
-new = tuple.__new__  # what Step(...) comes to, without its call in between: most of a walk's tuples are steps
 MAX_DEPTH = 8  # XMIT_RECURSION_LIMIT: tunnels inside tunnels
 
 
