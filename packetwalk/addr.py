@@ -79,6 +79,10 @@ class Prefix(NamedTuple):
     def __contains__(self, addr: object) -> bool:
         return isinstance(addr, int) and addr & MASKS[self.length] == int(self.addr)
 
+    def overlaps(self, other: Prefix) -> bool:
+        """Whether the two share an address, which is when one holds the other."""
+        return not (self.addr ^ other.addr) & MASKS[min(self.length, other.length)]
+
     @property
     def broadcast(self) -> IPv4:
         return IPv4(self.addr | ~MASKS[self.length] & 0xFFFFFFFF)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from packetwalk.source import SAMPLE, check_folder, from_mode, from_snapshot
+
 if TYPE_CHECKING:
     from packetwalk.network import Network
     from packetwalk.trace import Flow
 
 DELIVERED, NOT_DELIVERED, BAD_INPUT, UNSUPPORTED, INTERRUPTED = 0, 1, 2, 3, 130
-SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
 SIZE_MAX = 65507  # what an IPv4 datagram has left for data beside an IP and a UDP or ICMP header
 
 
@@ -27,11 +28,15 @@ class BadInput(Exception):
 
 
 Snapshot = Annotated[
-    Path,
-    typer.Option(
-        "--snapshot", metavar="DIR", help="Folder with snapshot.json and state/ (else the sample).", show_default=False
-    ),
+    Path | None,
+    typer.Option("--snapshot", metavar="DIR", help="Folder with snapshot.json and state/ (else the sample)."),
 ]
+ModeOption = Annotated[
+    str | None,
+    typer.Option("--cni", metavar="MODE[:OPTION=VALUE]", help="Build a cluster with that CNI (`packetwalk modes`)."),
+]
+NodesOption = Annotated[int, typer.Option("--nodes", metavar="N", help="With --cni: how many nodes.")]
+RacksOption = Annotated[int, typer.Option("--racks", metavar="N", help="With --cni: how many racks, each a subnet.")]
 Src = Annotated[str, typer.Argument(metavar="SRC", help="Room that sends.")]
 Dst = Annotated[str, typer.Argument(metavar="DST", help="Room or IPv4 address it sends to.")]
 IcmpOption = Annotated[bool, typer.Option("--icmp", help="An echo request (the default).")]
@@ -49,20 +54,25 @@ SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Stands for
 
 def snapshot_folder(folder: Path) -> None:
     """BadInput unless the folder can be one."""
-    if not folder.exists():
-        raise BadInput(f"{folder}: no such folder")
-    if not (folder / "snapshot.json").exists():
-        raise BadInput(f"{folder} is not a snapshot: it has no snapshot.json")
-
-
-def load_network(folder: Path, seed: int = 0) -> Network:
-    """The network of a snapshot's folder."""
-    from packetwalk.snapshot import SnapshotError, load_snapshot
-
-    snapshot_folder(folder)
     try:
-        return load_snapshot(folder, seed=seed)
-    except SnapshotError as error:
+        check_folder(folder)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+
+
+def load_network(
+    snapshot: Path | None, seed: int = 0, *, cni: str | None = None, nodes: int = 2, racks: int = 1
+) -> Network:
+    """The network of a snapshot's folder, or of the default cluster under a CNI; the sample where neither is given."""
+    if snapshot is not None and cni is not None:
+        raise BadInput("--snapshot and --cni exclude each other")
+    within("--nodes", nodes, 1, 100_000)
+    within("--racks", racks, 1, 10_000)
+    try:
+        if cni is not None:
+            return from_mode(cni, nodes=nodes, racks=racks, seed=seed)
+        return from_snapshot(snapshot or SAMPLE, seed)
+    except ValueError as error:
         raise BadInput(str(error)) from None
 
 

@@ -18,13 +18,15 @@ from packetwalk.asked import (
     DELIVERED,
     INTERRUPTED,
     NOT_DELIVERED,
-    SAMPLE,
     UNSUPPORTED,
     BadInput,
     ColdOption,
     DfOption,
     Dst,
     IcmpOption,
+    ModeOption,
+    NodesOption,
+    RacksOption,
     SeedOption,
     SizeOption,
     Snapshot,
@@ -87,7 +89,10 @@ def packetwalk(
 def walk(
     src: Src,
     dst: Dst,
-    snapshot: Snapshot = SAMPLE,
+    snapshot: Snapshot = None,
+    cni: ModeOption = None,
+    nodes: NodesOption = 2,
+    racks: RacksOption = 1,
     icmp: IcmpOption = False,
     udp: UdpOption = None,
     tcp: TcpOption = None,
@@ -115,7 +120,7 @@ def walk(
     """
     colour = _colour(color)
     layout = _layout(full, minimal, output)
-    network = load_network(snapshot, seed)
+    network = load_network(snapshot, seed, cni=cni, nodes=nodes, racks=racks)
     flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
     trace = _walk(network, flow, cold, costs)
     emit(_text(trace, layout, colour))
@@ -123,9 +128,14 @@ def walk(
 
 
 @app.command()
-def rooms(snapshot: Snapshot = SAMPLE) -> None:
-    """List the rooms of a snapshot: name, role, addresses."""
-    network = load_network(snapshot)
+def rooms(
+    snapshot: Snapshot = None,
+    cni: ModeOption = None,
+    nodes: NodesOption = 2,
+    racks: RacksOption = 1,
+) -> None:
+    """List the rooms of a network: name, role, addresses."""
+    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
     rows = []
     for room in network:
         addrs = [str(a) for d in room.devices.values() if d.kind != "loopback" for a in d.addrs]
@@ -138,7 +148,10 @@ def rooms(snapshot: Snapshot = SAMPLE) -> None:
 def show(
     room: Annotated[str, typer.Argument(metavar="NETNS", help="Room whose table is wanted.")],
     table: Annotated[str, typer.Argument(metavar="TABLE", help="routes|rules|neigh|fdb|links|addrs.")],
-    snapshot: Snapshot = SAMPLE,
+    snapshot: Snapshot = None,
+    cni: ModeOption = None,
+    nodes: NodesOption = 2,
+    racks: RacksOption = 1,
 ) -> None:
     """Print a room's table as `ip` and `bridge` print it.
 
@@ -150,7 +163,7 @@ def show(
     from packetwalk import commands as lines
 
     known(table, lines.SHOWN, "table")
-    network = load_network(snapshot)
+    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
     known(room, network.rooms, "room")
     emit(lines.show(network, room, table))
 
@@ -158,15 +171,28 @@ def show(
 @app.command()
 def commands(
     room: Annotated[str | None, typer.Argument(metavar="[NETNS]", help="Only this room and its wires.")] = None,
-    snapshot: Snapshot = SAMPLE,
+    snapshot: Snapshot = None,
+    cni: ModeOption = None,
+    nodes: NodesOption = 2,
+    racks: RacksOption = 1,
 ) -> None:
     """Print the shell lines that build the network."""
     from packetwalk import commands as lines
 
-    network = load_network(snapshot)
+    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
     if room is not None:
         known(room, network.rooms, "room")
     emit("\n".join(lines.commands(network, room)))
+
+
+@app.command()
+def modes() -> None:
+    """List the CNI modes that --cni takes, one line each."""
+    from packetwalk.cni import modes as all_modes
+
+    about = all_modes()
+    width = max(map(len, about))
+    emit("\n".join(f"{name:{width}}  {line}" for name, line in about.items()))
 
 
 @app.command()

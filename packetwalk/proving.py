@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from packetwalk.asked import (
-    SAMPLE,
     BadInput,
     ColdOption,
     DfOption,
     Dst,
     IcmpOption,
+    ModeOption,
+    NodesOption,
+    RacksOption,
     SizeOption,
     Snapshot,
     Src,
@@ -33,6 +35,7 @@ from packetwalk.asked import (
     make_flow,
     snapshot_folder,
 )  # fmt: skip
+from packetwalk.source import SAMPLE
 
 if TYPE_CHECKING:
     from packetwalk.judge import Verdict
@@ -50,7 +53,10 @@ class Missing(Exception):
 def prove(
     src: Src,
     dst: Dst,
-    snapshot: Snapshot = SAMPLE,
+    snapshot: Snapshot = None,
+    cni: ModeOption = None,
+    nodes: NodesOption = 2,
+    racks: RacksOption = 1,
     icmp: IcmpOption = False,
     udp: UdpOption = None,
     tcp: TcpOption = None,
@@ -76,12 +82,12 @@ def prove(
     """
     known(output, FORMATS, "output format")
     _seconds(timeout)
-    network = load_network(snapshot)
+    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
     flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
     with _real_kernel():
         from packetwalk.prove import prove as compare
 
-        proof = compare(network, flow, cold=cold, timeout=timeout, files=snapshot)
+        proof = compare(network, flow, cold=cold, timeout=timeout, files=snapshot or (None if cni else SAMPLE))
     if output == "json":
         emit(json.dumps(proof.to_dict(), indent=1))
     else:
@@ -95,7 +101,10 @@ def prove(
 def record(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write, new or empty.")],
-    snapshot: Snapshot = SAMPLE,
+    snapshot: Snapshot = None,
+    cni: ModeOption = None,
+    nodes: NodesOption = 2,
+    racks: RacksOption = 1,
     probe: Annotated[
         list[str] | None,
         typer.Option(metavar="'SRC DST ...'", help="What to send, in the words of `walk`. May be repeated."),
@@ -115,7 +124,7 @@ def record(
     Exit status: 0 written, 2 bad input, 3 something this machine has not, by name.
     """
     _seconds(timeout)
-    network = load_network(snapshot)
+    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is there already; a new or an empty folder was expected")
     with _real_kernel():
@@ -128,7 +137,7 @@ def record(
             probes.append({"spec": spec_of(flow, timeout)})
         if not probes:
             raise BadInput("nothing to send: give --probe 'SRC DST ...' or --like RECORDING")
-        recording = write(network, probes, folder, files=snapshot)
+        recording = write(network, probes, folder, files=snapshot or (None if cni else SAMPLE))
     emit("\n".join(f"{p['name']}: {p['result']['outcome']}, {len(p['frames'])} frames" for p in recording["probes"]))
 
 

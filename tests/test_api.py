@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import packetwalk
-from packetwalk import cli
+from packetwalk import source
 
 NAMES = [
     "SAMPLE", "Bridge", "Flow", "Hop", "IPv4", "Mac", "Netns", "Network", "Packet", "Prefix", "Reason", "Result",
@@ -26,7 +26,7 @@ def test_every_name_leads_somewhere(name: str) -> None:
 
 def test_no_name_is_also_a_module() -> None:
     """Importing packetwalk.x would put the module in the place of the name."""
-    files = {path.stem for path in cli.SAMPLE.parent.parent.iterdir()}
+    files = {path.stem for path in source.SAMPLE.parent.parent.iterdir()}
     assert not files & set(NAMES)
 
 
@@ -36,7 +36,7 @@ def test_a_name_that_is_not_there() -> None:
 
 
 def test_the_sample_of_the_front_door_is_that_of_the_command() -> None:
-    assert packetwalk.SAMPLE == cli.SAMPLE and (packetwalk.SAMPLE / "snapshot.json").is_file()
+    assert packetwalk.SAMPLE == source.SAMPLE and (packetwalk.SAMPLE / "snapshot.json").is_file()
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

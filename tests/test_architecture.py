@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("asked",),
     ("__init__",),
     ("prove",),
-    ("predict", "judge"),
+    ("predict", "judge", "source"),
     ("engine", "view", "kube", "cni", "snapshot", "kernel"),
     ("commands",),
     ("network",),
@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("netns.route", "netns.tunnel"),
     ("netns.visit",),
     ("netns.tables",),
-    ("netns.netfilter",),
+    ("netns.netfilter", "netns.shared"),
     ("netns.rule",),
     ("netns.match", "netns.target"),
     ("netns.seen", "netns.ipset"),
@@ -59,8 +59,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 PACKAGES: dict[str, tuple[str, ...]] = {
     "engine": ("", "sim", "costs", "walk"),
     "view": ("", "html"),
-    "kube": (),
-    "cni": (),
+    "kube": ("", "build", "chance", "cidr", "cluster", "fabric", "layout"),
+    "cni": ("", "attach", "bridge", "flannel", "ipam"),
     "snapshot": ("", "iproute", "iptables_save", "ipset_save", "reader"),
     "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "bench", "record"),
 }

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from packetwalk.cli import SAMPLE, main
+from packetwalk.cli import main
+from packetwalk.source import SAMPLE
 
 Capture = pytest.CaptureFixture[str]
 

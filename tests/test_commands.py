@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from packetwalk.addr import IPv4, Mac, Prefix
-from packetwalk.cli import SAMPLE
 from packetwalk.commands import SHOWN, commands, show
 from packetwalk.netns.device import Bridge, Dummy, Geneve, Ipip, Nic, UnknownDevice, Veth, Vxlan
 from packetwalk.netns.fdb import FdbEntry
@@ -19,6 +18,7 @@ from packetwalk.netns.namespace import Netns
 from packetwalk.network import Network
 from packetwalk.snapshot import load_snapshot
 from packetwalk.snapshot.iproute import load_netns
+from packetwalk.source import SAMPLE
 
 
 def mac(n: int) -> Mac:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from packetwalk import proving
-from packetwalk.cli import SAMPLE, main
+from packetwalk.cli import main
 from packetwalk.predict import predict
+from packetwalk.source import SAMPLE
 
 Capture = pytest.CaptureFixture[str]
 

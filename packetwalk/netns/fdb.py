@@ -82,27 +82,40 @@ class BridgeFdb:
 class VxlanFdb:
     """{(vxlan device, mac): far ends}. The all-zero MAC is the default destination and gets a copy each.
 
-    `base` is shared with other rooms (the peers' daemon-written entries); our own win.
+    `base` is shared with other rooms (the peers' daemon-written entries); our own win, and `hidden` are not ours.
     """
 
-    __slots__ = ("base", "entries")
+    __slots__ = ("base", "entries", "hidden")
 
     def __init__(self, base: dict[tuple[str, int], tuple[FdbEntry, ...]] | None = None) -> None:
         self.base = base or {}
+        self.hidden: frozenset[tuple[str, int]] = frozenset()
         self.entries: dict[tuple[str, int], tuple[FdbEntry, ...]] = {}
 
     def overlay(self) -> VxlanFdb:
         copy = VxlanFdb(self.base)
-        copy.entries = dict(self.entries)
+        copy.hidden, copy.entries = self.hidden, dict(self.entries)
         return copy
 
     def find(self, dev: str, mac: int) -> tuple[FdbEntry, ...]:
         """vxlan_find_mac, and the default destination where nothing is known (vxlan_xmit)."""
         for key in ((dev, mac), (dev, int(ZERO_MAC))):
-            far = self.entries.get(key) or self.base.get(key)
+            far = self.entries.get(key) or self._shared(key)
             if far:
                 return far
         return ()
+
+    def _shared(self, key: tuple[str, int]) -> tuple[FdbEntry, ...]:
+        return () if key in self.hidden else self.base.get(key, ())
+
+    def remove(self, dev: str, mac: int) -> tuple[FdbEntry, ...]:
+        """Take our own entry out, or where there is none stop counting the shared one; returns it."""
+        key = (dev, mac)
+        if own := self.entries.pop(key, ()):
+            return own
+        shared = self._shared(key)
+        self.hidden |= {key} if shared else frozenset()
+        return shared
 
     def append(self, entry: FdbEntry) -> None:
         key = (entry.dev, int(entry.mac))
@@ -110,10 +123,11 @@ class VxlanFdb:
 
     def learn(self, dev: str, mac: Mac, dst: IPv4, now: int) -> None:
         """vxlan_snoop: an inner source address was seen behind that outer source address."""
-        old = self.entries.get((dev, mac)) or self.base.get((dev, mac))
+        old = self.entries.get((dev, mac)) or self._shared((dev, mac))
         if old and (old[0].static or old[0].dst == dst):
             return
         self.entries[dev, mac] = (FdbEntry(mac, dev, dst=dst, updated=now),)
 
     def all(self) -> list[FdbEntry]:
-        return [entry for far in {**self.base, **self.entries}.values() for entry in far]
+        shared = {key: far for key, far in self.base.items() if key not in self.hidden}
+        return [entry for far in {**shared, **self.entries}.values() for entry in far]

@@ -135,15 +135,17 @@ THROWN = Found("EAGAIN", None, None, None)
 class Table:
     """One routing table: a dict per prefix length, longest first; equal prefixes in order of metric.
 
-    `base` is a table shared with other rooms: its routes count after our own of the same prefix.
+    `base` is a table shared with other rooms: its routes count after our own of the same prefix. `hidden` are those of
+    them that this room does not have.
     """
 
-    __slots__ = ("_by_length", "_nets", "base")
+    __slots__ = ("_by_length", "_nets", "base", "hidden")
 
     def __init__(self, base: Table | None = None) -> None:
         self._by_length: dict[int, dict[int, list[Route]]] = {}
         self._nets: tuple[tuple[int, dict[int, list[Route]]], ...] = ()  # by mask, the longest first
         self.base = base
+        self.hidden: set[Route] = set()
 
     def add(self, route: Route) -> None:
         """Put a route in. Equal prefix, tos and metric: the earlier one stays first (`ip route append`)."""
@@ -171,7 +173,7 @@ class Table:
         routes = self._by_length.get(route.dst.length, {}).get(int(route.dst.addr), [])
         if self.base is None or route in routes:
             return routes
-        shared, self.base = self.base, None
+        shared, self.base = [r for r in self.base if r not in self.hidden], None
         for other in shared:
             self.add(other)
         return self._siblings(route)
@@ -181,13 +183,14 @@ class Table:
             for routes in nets.values():
                 yield from routes
         if self.base is not None:
-            yield from self.base
+            yield from (r for r in self.base if r not in self.hidden)
 
     def covering(self, addr: int) -> Iterator[Route]:
         """Every route whose prefix contains `addr`, longest prefix first, then by metric (own routes before shared
         ones)."""
         if self.base is not None:
-            yield from sorted((*self._own(addr), *self.base.covering(addr)), key=lambda r: -r.dst.length)
+            shared = (r for r in self.base.covering(addr) if r not in self.hidden)
+            yield from sorted((*self._own(addr), *shared), key=lambda r: -r.dst.length)
             return
         yield from self._own(addr)
 

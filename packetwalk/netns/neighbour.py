@@ -47,32 +47,38 @@ class Neighbour(NamedTuple):
 
 
 class Neighbours:
-    """The table, by device and address. `base` entries are shared with other rooms; our own win."""
+    """The table, by device and address. `base` entries are shared with other rooms; our own win, and `hidden` are not
+    ours."""
 
-    __slots__ = ("base", "entries", "proxies")
+    __slots__ = ("base", "entries", "hidden", "proxies")
 
     def __init__(self, base: dict[tuple[str, int], Neighbour] | None = None) -> None:
         self.base = base or {}
+        self.hidden: frozenset[tuple[str, int]] = frozenset()
         self.entries: dict[tuple[str, int], Neighbour] = {}
         self.proxies: set[tuple[str, int]] = set()
 
     def overlay(self) -> Neighbours:
         copy = Neighbours.__new__(Neighbours)
-        copy.base, copy.entries, copy.proxies = self.base, dict(self.entries), self.proxies
+        copy.base, copy.hidden, copy.proxies = self.base, self.hidden, self.proxies
+        copy.entries = dict(self.entries)
         return copy
 
     def get(self, dev: str, dst: int) -> Neighbour | None:
         key = (dev, dst)
-        return self.entries.get(key) or self.base.get(key)
+        return self.entries.get(key) or (None if key in self.hidden else self.base.get(key))
 
     def put(self, entry: Neighbour) -> None:
         self.entries[entry.dev, int(entry.dst)] = entry
 
     def remove(self, dev: str, dst: int) -> None:
-        self.entries.pop((dev, dst), None)
+        """Take our own entry out; where there is none, the shared one does not count here any more."""
+        if self.entries.pop((dev, dst), None) is None and (dev, dst) in self.base:
+            self.hidden |= {(dev, dst)}
 
     def all(self) -> list[Neighbour]:
-        return sorted({**self.base, **self.entries}.values(), key=lambda n: (n.dev, n.dst))
+        shared = {key: n for key, n in self.base.items() if key not in self.hidden}
+        return sorted({**shared, **self.entries}.values(), key=lambda n: (n.dev, n.dst))
 
 
 def update(old: Neighbour, lladdr: Mac, state: str, now: int, *, override: bool) -> tuple[Neighbour, bool]:

@@ -15,6 +15,8 @@ from packetwalk.netns.fdb import BridgeFdb, VxlanFdb
 from packetwalk.netns.fib import Fib, Found, Learned, Nexthop, Route
 from packetwalk.netns.neighbour import Neighbours
 from packetwalk.netns.netfilter import Ruleset
+from packetwalk.netns.policy_rule import TABLES
+from packetwalk.netns.shared import Shared
 from packetwalk.netns.socket import Sockets
 from packetwalk.packet import Packet
 
@@ -135,6 +137,15 @@ class Tables:
         copy.reassembly = dict(self.reassembly)
         copy.peers = dict(self.peers)
         copy.cells = dict(self.cells)
+
+    def share(self, tables: Shared) -> None:
+        """Lay our own entries over tables that other namespaces share, without what they say about this one."""
+        main = self.fib.table(TABLES["main"])
+        main.base, main.hidden = tables.routes, set(tables.routes_to.get(self.name, ()))
+        self.neighbours.base = tables.neighbours
+        self.neighbours.hidden = frozenset(tables.neighbours_to.get(self.name, ()))
+        self.vxlan_fdb.base = tables.fdb
+        self.vxlan_fdb.hidden = frozenset(tables.fdb_to.get(self.name, ()))
 
     # -- devices and sysctls ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,124 @@
+"""Container network interfaces: each writes the tables that the real one writes on a node, and never sees a packet.
+
+A CNI is a frozen dataclass whose fields are its options. `MODES` names the usual settings; a package of someone else's
+adds a mode of its own by an entry point of the group `packetwalk.cni`: a callable that takes options and returns a Cni.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from packetwalk.cni.bridge import FlatBridge
+from packetwalk.cni.flannel import Flannel
+
+if TYPE_CHECKING:
+    from packetwalk.addr import Prefix
+    from packetwalk.kube.build import Host, Sandbox
+    from packetwalk.kube.cidr import Ipam
+    from packetwalk.kube.layout import Layout, Place
+    from packetwalk.netns.shared import Shared
+
+GROUP = "packetwalk.cni"
+
+
+class Cni(Protocol):
+    """What `build` asks of a CNI."""
+
+    @property
+    def name(self) -> str:
+        """Its mode's name, such as flannel-vxlan."""
+
+    def ipam(self, plan: Layout) -> Ipam:
+        """Who gives out pod ranges and addresses."""
+
+    def setup_node(self, host: Host) -> None:
+        """The daemon starts on a node."""
+
+    def add_pod(self, host: Host, pod: Sandbox) -> None:
+        """CNI ADD: wire the pod's namespace in."""
+
+    def peer(self, place: Place, peer: Host, tables: Shared) -> None:
+        """The daemons of all nodes in one place (a subnet) hear of a peer, which may be one of them.
+
+        What is written here each of them has, but for what the peer itself would have about itself.
+        """
+
+    def announced(self, host: Host) -> tuple[Prefix, ...]:
+        """The pod ranges that the node's BGP speaker tells the fabric's routers; none where it does not peer."""
+
+
+class Mode(NamedTuple):
+    """A setting with a name: the class, the options that make it, and one line about it."""
+
+    cls: type[Any]
+    options: dict[str, Any]
+    about: str
+
+
+MODES: dict[str, Mode] = {
+    "flat-bridge": Mode(
+        FlatBridge, {}, "plugins bridge and host-local, a static route to each node's range"
+    ),
+    "flannel-host-gw": Mode(
+        Flannel, {"backend": "host-gw"}, "routes each range by its node's address; nodes share a subnet"
+    ),
+}
+
+
+def find(name: str, **options: Any) -> Cni:
+    """The CNI of that mode, its options overridden. ValueError, with the nearest right word, for an unknown one."""
+    make, preset = _maker(name)
+    fields = [f.name for f in dataclasses.fields(make)] if dataclasses.is_dataclass(make) else list(options)
+    for option in options:
+        if option not in fields:
+            raise ValueError(f"{name}: {_unknown('option', option, fields)}")
+    try:
+        cni: Cni = make(**{**preset, **options})
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return cni
+
+
+def _maker(name: str) -> tuple[Any, dict[str, Any]]:
+    """What makes the CNI of a mode (a class, or any callable of another package), and the options it is called with."""
+    if name in MODES:
+        mode = MODES[name]
+        return mode.cls, mode.options
+    added = _added()
+    if name not in added:
+        raise ValueError(_unknown("CNI", name, [*MODES, *added]))
+    return added[name].load(), {}
+
+
+def parse(text: str) -> Cni:
+    """The CNI of `MODE[:OPTION=VALUE]...`, as a command line names it. ValueError, in one line, for what is not one."""
+    name, *words = text.split(":")
+    options: dict[str, Any] = {}
+    for word in words:
+        option, equals, value = word.partition("=")
+        options[option.replace("-", "_")] = _value(value) if equals else True
+    return find(name, **options)
+
+
+def _value(text: str) -> object:
+    """A word of a command line as a number or a truth value, if it reads like one."""
+    return int(text) if text.isdecimal() else {"true": True, "false": False}.get(text, text)
+
+
+def modes() -> dict[str, str]:
+    """Every mode's name and one line about it; those of other packages come last."""
+    added = {name: f"from {entry.value}" for name, entry in _added().items()}
+    return {**{name: mode.about for name, mode in MODES.items()}, **added}
+
+
+def _added() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _unknown(what: str, word: str, words: list[str]) -> str:
+    near = get_close_matches(word, words, 1, 0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(words) or 'none'}"
+    return f"there is no {what} {word!r}; {hint}"

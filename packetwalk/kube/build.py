@@ -1,0 +1,151 @@
+"""`build`: a cluster becomes rooms, wires and tables.
+
+The fabric comes first, then each node with its network card, then the CNI in its three moments: its daemon starts on a
+node (`setup_node`), a pod is created (`add_pod`), the daemon hears of another node (`peer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from packetwalk.addr import ANY, IPv4, Mac, Prefix
+from packetwalk.kube.chance import hex_of, mac_of
+from packetwalk.kube.cidr import Ipam
+from packetwalk.kube.cluster import Cluster, Node, Pod
+from packetwalk.kube.fabric import Fabric
+from packetwalk.kube.layout import Layout, Place, Seat, layout
+from packetwalk.netns.device import Veth
+from packetwalk.netns.namespace import Netns
+from packetwalk.netns.shared import Shared
+from packetwalk.network import Network
+
+
+@dataclass(eq=False)
+class Sandbox:
+    """A pod's network namespace (the CRI's word), held by the pause container, before and after its CNI was there."""
+
+    pod: Pod
+    netns: Netns
+    ip: IPv4
+
+    @property
+    def name(self) -> str:
+        return self.netns.name
+
+
+@dataclass(eq=False)
+class Host:
+    """A node as its CNI meets it: the namespace, the network card, the addresses. ranges: its pod ranges or blocks."""
+
+    node: Node
+    place: Place
+    ip: IPv4
+    netns: Netns
+    cluster: Cluster
+    plan: Layout
+    network: Network = field(repr=False)
+    ipam: Ipam = field(repr=False)
+    tunnel_ip: IPv4 = ANY
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    @property
+    def nic(self) -> str:
+        return self.cluster.nic
+
+    @property
+    def mtu(self) -> int:
+        return self.netns.device(self.nic).mtu
+
+    @property
+    def pod_cidr(self) -> Prefix:
+        """The node's pod range, or its first block."""
+        return self.ranges[0]
+
+    @property
+    def ranges(self) -> tuple[Prefix, ...]:
+        return self.ipam.ranges(self.name)
+
+    @cached_property
+    def gateway(self) -> IPv4:
+        """The first address of the pod range, which a bridge gets."""
+        return IPv4(self.pod_cidr.addr + 1)
+
+    def mac(self, dev: str) -> Mac:
+        """A random address for a device of this node."""
+        return mac_of(self.cluster.seed, f"{self.name}/{dev}")
+
+    def veth(self, pod: Sandbox, *, mtu: int, master: str = "", name: str = "", mac: Mac | None = None,
+             hairpin: bool = False) -> str:  # fmt: skip
+        """A veth pair into the pod, whose end there is eth0. Returns the name of our end, by default vethXXXXXXXX."""
+        seed = self.cluster.seed
+        name = pod.pod.hostif or name or f"veth{hex_of(seed, pod.name, 8)}"
+        inner = Mac(pod.pod.mac) if pod.pod.mac else mac_of(seed, f"{pod.name}/eth0")
+        pod.netns.link_add("eth0", Veth(mtu=mtu, mac=inner))
+        self.netns.link_add(name, Veth(mtu=mtu, mac=mac if mac is not None else self.mac(name)))
+        self.network.connect((pod.name, "eth0"), (self.name, name))
+        if master:
+            self.netns.link_set(name, master=master, port={"hairpin": hairpin} if hairpin else None)
+        return name
+
+
+def build(cluster: Cluster) -> Network:
+    """Make the network of a cluster. ValueError, in one line, for a cluster that cannot be."""
+    plan = layout(cluster)
+    network = Network(f"{cluster.cni.name} cluster of {len(plan.seats)} nodes")
+    fabric = Fabric(cluster, plan, network)
+    ipam = cluster.cni.ipam(plan)
+    hosts = {seat.node.name: _host(seat, cluster, plan, network, fabric, ipam) for seat in plan.seats}
+    _pods(cluster, hosts)
+    _peers(cluster, list(hosts.values()))
+    for seat in plan.seats:
+        for prefix in cluster.cni.announced(hosts[seat.node.name]):
+            fabric.learn(prefix, seat)
+    return network
+
+
+def _host(seat: Seat, cluster: Cluster, plan: Layout, network: Network, fabric: Fabric, ipam: Ipam) -> Host:
+    """A node: its card is plugged in, it gets a pod range, the CNI's daemon starts."""
+    netns = network.add(Netns(seat.node.name, cluster.seed), "node")
+    netns.conntrack = True  # kube-proxy's nat table has it on, on every node
+    fabric.plug(seat, netns)
+    host = Host(seat.node, seat.place, seat.ip, netns, cluster, plan, network, ipam)
+    ipam.join(host.name, Prefix.parse(seat.node.pod_cidr) if seat.node.pod_cidr else None)
+    cluster.cni.setup_node(host)
+    return host
+
+
+def _pods(cluster: Cluster, hosts: dict[str, Host]) -> None:
+    """The kubelet's part: a sandbox each, then CNI ADD. Addresses asked for are given out before the others."""
+    given = {p.room: _claim(hosts[p.node], p) for p in cluster.pods if p.ip}
+    for pod in cluster.pods:
+        host = hosts[pod.node]
+        ip = given[pod.room] if pod.ip else _claim(host, pod)
+        netns = host.network.add(Netns(pod.room, cluster.seed), "pod")
+        sandbox = Sandbox(pod, netns, ip)
+        cluster.cni.add_pod(host, sandbox)
+        for port in pod.listen:
+            netns.listen(port)
+
+
+def _claim(host: Host, pod: Pod) -> IPv4:
+    return host.ipam.claim(host.name, IPv4(pod.ip) if pod.ip else None)
+
+
+def _peers(cluster: Cluster, hosts: Iterable[Host]) -> None:
+    """What daemons write about other nodes, once for each subnet: all of its nodes write the same."""
+    hosts = list(hosts)
+    groups: dict[Place, list[Host]] = {}
+    for host in hosts:
+        groups.setdefault(host.place, []).append(host)
+    for place, group in groups.items():
+        shared = Shared()
+        for peer in hosts:
+            shared.about = peer.name
+            cluster.cni.peer(place, peer, shared)
+        for host in group:
+            host.netns.share(shared)

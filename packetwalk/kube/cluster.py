@@ -1,0 +1,145 @@
+"""What a cluster is made of, written down by its user; `build` makes a Network of it.
+
+    cluster = Cluster(nodes=2, cni=Calico("ipip"))
+    a = cluster.pod("a", node=1)
+    b = cluster.pod("b", node=2, listen=80)
+    net = build(cluster)
+    flannel = build(cluster.using(Flannel("vxlan")))
+
+Everything but the list of pods is frozen. What is left open (addresses, ranges, racks) is filled in by `layout`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from packetwalk.cni import Cni
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cable. rate in bit/s (0: no limit), delay one way in ns, mtu in bytes of the IP packet, queue in packets."""
+
+    rate: int = 0
+    delay: int = 0
+    mtu: int = 1500
+    queue: int = 1000
+
+
+@dataclass(frozen=True)
+class Rack:
+    """Nodes of one subnet, on one switch or several.
+
+    subnet and gateway: taken from the node network, and its first address, where empty. switches: joined to each other
+    by `cables`, which may not form a loop (nothing here speaks the spanning tree protocol); empty: one.
+    """
+
+    name: str
+    subnet: str = ""
+    gateway: str = ""
+    switches: tuple[str, ...] = ()
+    cables: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine that runs pods. Where empty, the rack is the next in turn, and addresses and ranges the next free ones.
+
+    pod_cidr: its range, or its first block; tunnel_ip: the address of its tunnel device (Calico, Geneve); switch: the
+    one of its rack that it is plugged into.
+    """
+
+    name: str
+    ip: str = ""
+    rack: str = ""
+    switch: str = ""
+    pod_cidr: str = ""
+    tunnel_ip: str = ""
+    mac: str = ""
+    control_plane: bool = False
+
+
+@dataclass(frozen=True)
+class Pod:
+    """Containers that share one network namespace, which the pause container holds.
+
+    node: the name of the node. listen: ports with a UDP and a TCP echo server. mac and hostif (the host's end of the
+    veth pair) are what the CNI would choose where empty.
+    """
+
+    name: str
+    node: str
+    namespace: str = "default"
+    listen: tuple[int, ...] = ()
+    ip: str = ""
+    mac: str = ""
+    hostif: str = ""
+    containers: tuple[str, ...] = ("app",)
+
+    @property
+    def room(self) -> str:
+        """What its network namespace is called: its name, after its Kubernetes namespace unless that is `default`."""
+        return self.name if self.namespace == "default" else f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Nodes, pods, address ranges, and the fabric that joins the nodes.
+
+    nodes, racks: how many, or which. spines: 0 joins the racks by one router; more make every rack's switch a router
+    (a leaf) that is wired to each spine. pod_cidr, node_cidr: the usual ones that are large enough, where empty.
+    link joins nodes to switches, uplink switches and routers. nic: what a node's network card is called. outside: the
+    network of the host `out`, beyond the cluster's router.
+    """
+
+    nodes: int | Sequence[Node]
+    cni: Cni
+    racks: int | Sequence[Rack] = 1
+    spines: int = 0
+    pod_cidr: str = ""
+    service_cidr: str = "10.96.0.0/12"
+    node_cidr: str = ""
+    link: Link = Link()
+    uplink: Link = Link()
+    nic: str = "eth0"
+    outside: str = "203.0.113.0/24"
+    seed: int = 0
+    pods: list[Pod] = field(default_factory=list)
+
+    def pod(self, name: str, node: int | str, *, listen: int | Iterable[int] = (), namespace: str = "default",
+            ip: str = "", mac: str = "", containers: Iterable[str] = ("app",)) -> Pod:  # fmt: skip
+        """Add a pod on a node, by its name or its number from 1. ValueError for a node that is not there."""
+        ports = (listen,) if isinstance(listen, int) else tuple(listen)
+        pod = Pod(name, self._node_name(name, node), namespace, ports, ip, mac, containers=tuple(containers))
+        self.pods.append(pod)
+        return pod
+
+    def _node_name(self, pod: str, node: int | str) -> str:
+        names = [n.name for n in numbered(self.nodes)]
+        if isinstance(node, int) and 1 <= node <= len(names):
+            return names[node - 1]
+        if node in names:
+            return str(node)
+        raise ValueError(f"pod {pod!r} is on no node: there is no node {node!r}, only {', '.join(names)}")
+
+    def using(self, cni: Cni) -> Cluster:
+        """The same cluster with another CNI."""
+        return dataclasses.replace(self, cni=cni, pods=list(self.pods))
+
+
+def numbered(nodes: int | Sequence[Node]) -> tuple[Node, ...]:
+    """The nodes themselves; a number makes node-1, node-2 and so on."""
+    return tuple(Node(f"node-{i}") for i in range(1, nodes + 1)) if isinstance(nodes, int) else tuple(nodes)
+
+
+def default_cluster(cni: Cni, *, nodes: int = 2, racks: int = 1, seed: int = 0) -> Cluster:
+    """What commands walk on when no file is given: pods a and c on node-1, b on node-2, all listening on 80."""
+    cluster = Cluster(nodes, cni, racks, seed=seed)
+    cluster.pod("a", 1, listen=80)
+    cluster.pod("c", 1, listen=80)
+    cluster.pod("b", 2 if nodes > 1 else 1, listen=80)
+    return cluster

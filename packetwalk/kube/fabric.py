@@ -1,0 +1,175 @@
+"""The network below the cluster: switches, and what joins them to each other and to the outside.
+
+One rack is a switch `fabric` behind a router. Several racks are subnets behind one router, or, with spines, each rack's
+switch is a leaf that routes and is wired to every spine; a border leads outside.
+"""
+
+from __future__ import annotations
+
+from packetwalk.addr import IPv4, Mac, Prefix
+from packetwalk.kube.chance import mac_of
+from packetwalk.kube.cluster import Cluster, Link
+from packetwalk.kube.layout import POINT_TO_POINT, Layout, Place, Seat
+from packetwalk.netns.device import Bridge, Device, Veth
+from packetwalk.netns.fib import Nexthop
+from packetwalk.netns.namespace import Netns
+from packetwalk.network import Network
+
+BRIDGE = "br0"
+OUT = "out"
+
+
+class Fabric:
+    """The rooms between the nodes. `plug` wires a node in; `learn` is what a node's BGP speaker tells its router."""
+
+    def __init__(self, cluster: Cluster, plan: Layout, network: Network) -> None:
+        self.cluster, self.plan, self.network = cluster, plan, network
+        self.spines: list[Netns] = []
+        self.routers: dict[str, Netns] = {}  # by rack: where its gateway address is
+        self._links = 0
+        for place in plan.places:
+            self._switches(place)
+        if cluster.spines:
+            self._leaf_and_spine()
+        else:
+            self._router()
+
+    # -- nodes -----------------------------------------------------------------------------------------------------
+
+    def plug(self, seat: Seat, node: Netns) -> None:
+        """Give the node its network card, wired to its rack's switch, its address and its default route."""
+        nic = self.cluster.nic
+        switch = seat.node.switch or seat.place.switches[0]
+        mac = Mac(seat.node.mac) if seat.node.mac else mac_of(self.cluster.seed, seat.node.name)
+        node.link_add(nic, Veth(mtu=self.cluster.link.mtu, mac=mac))
+        self._port(switch, f"p-{seat.node.name}", (node.name, nic), self.cluster.link)
+        node.addr_add(nic, f"{seat.ip}/{seat.place.subnet.length}")
+        node.route_add("default", via=seat.place.gateway, dev=nic)
+
+    def learn(self, prefix: Prefix, seat: Seat) -> None:
+        """A route to a pod range, as BGP spreads it: the rack's router goes by the node, all others by that router."""
+        home = self.routers[seat.place.name]
+        home.route_add(prefix, via=seat.ip, proto="bird")
+        if self.spines:
+            border, via = self.network["border"], self._spine_hops("border")
+            for spine in self.spines:
+                spine.route_add(prefix, via=self._far(spine.name, home.name), dev=home.name, proto="bird")
+            border.route_add(prefix, nexthops=via, proto="bird")
+
+    # -- switches --------------------------------------------------------------------------------------------------
+
+    def _switches(self, place: Place) -> None:
+        """The switches of a rack and the cables between them; a loop would carry a broadcast round for ever."""
+        if len(place.switches) > 1 or place.cables:
+            check_cabling(place)
+        for name in place.switches:
+            switch = self.network.add(Netns(name, self.cluster.seed), "switch")
+            switch.link_add(BRIDGE, Bridge(mtu=self.cluster.link.mtu, mac=mac_of(self.cluster.seed, name)))
+        for a, b in place.cables:
+            self.network[a].link_add(f"p-{b}", self._veth(a, b, self.cluster.uplink))
+            self.network[a].link_set(f"p-{b}", master=BRIDGE)
+            self._port(b, f"p-{a}", (a, f"p-{b}"), self.cluster.uplink)
+
+    def _port(self, switch: str, name: str, far: tuple[str, str], link: Link) -> None:
+        """A switch port with a cable to the device at the far end."""
+        room = self.network[switch]
+        room.link_add(name, self._veth(switch, name, link))
+        room.link_set(name, master=BRIDGE)
+        self.network.connect(far, (switch, name), rate=link.rate, delay=link.delay, queue=link.queue)
+
+    def _veth(self, room: str, dev: str, link: Link) -> Veth:
+        return Veth(mtu=link.mtu, mac=mac_of(self.cluster.seed, f"{room}/{dev}"))
+
+    # -- one router ------------------------------------------------------------------------------------------------
+
+    def _router(self) -> None:
+        """One router with a leg in every rack and one outside."""
+        router = self._forwarding("router")
+        for number, place in enumerate(self.plan.places):
+            self._leg(router, f"eth{number}", place)
+            self.routers[place.name] = router
+        self._outside(router)
+
+    def _forwarding(self, name: str) -> Netns:
+        router = self.network.add(Netns(name, self.cluster.seed), "router")
+        router.sysctl("net.ipv4.ip_forward", 1)
+        return router
+
+    def _leg(self, router: Netns, dev: str, place: Place) -> None:
+        router.link_add(dev, self._veth(router.name, dev, self.cluster.uplink))
+        self._port(place.switches[0], f"p-{router.name}", (router.name, dev), self.cluster.uplink)
+        router.addr_add(dev, f"{place.gateway}/{place.subnet.length}")
+
+    def _outside(self, router: Netns) -> None:
+        """The host `out` on a network of its own behind the router."""
+        net, link = self.plan.outside, self.cluster.uplink
+        out = self.network.add(Netns(OUT, self.cluster.seed), "host")
+        router.link_add("ext0", self._veth(router.name, "ext0", link))
+        out.link_add("eth0", self._veth(OUT, "eth0", link))
+        self.network.connect((router.name, "ext0"), (OUT, "eth0"), rate=link.rate, delay=link.delay, queue=link.queue)
+        router.addr_add("ext0", f"{IPv4(net.addr + 1)}/{net.length}")
+        out.addr_add("eth0", f"{IPv4(net.addr + 10)}/{net.length}")
+        out.route_add("default", via=IPv4(net.addr + 1), dev="eth0")
+
+    # -- leaf and spine --------------------------------------------------------------------------------------------
+
+    def _leaf_and_spine(self) -> None:
+        """Every leaf has a wire of its own to every spine, and shares traffic among them."""
+        border = self._forwarding("border")
+        self.spines = [self._forwarding(f"spine-{i}") for i in range(1, self.cluster.spines + 1)]
+        for place in self.plan.places:
+            leaf = self.network[place.switches[0]]
+            leaf.sysctl("net.ipv4.ip_forward", 1)
+            self.network.roles[leaf.name] = "router"
+            leaf.addr_add(BRIDGE, f"{place.gateway}/{place.subnet.length}")
+            self.routers[place.name] = leaf
+            for spine in self.spines:
+                self._point_to_point(leaf, spine)
+        for spine in self.spines:
+            self._point_to_point(border, spine)
+        self._outside(border)
+        for place in self.plan.places:
+            leaf = self.routers[place.name]
+            leaf.route_add("default", nexthops=self._spine_hops(leaf.name), proto="bird")
+            border.route_add(place.subnet, nexthops=self._spine_hops("border"), proto="bird")
+            for spine in self.spines:
+                spine.route_add(place.subnet, via=self._far(spine.name, leaf.name), dev=leaf.name, proto="bird")
+        for spine in self.spines:
+            spine.route_add("default", via=self._far(spine.name, "border"), dev="border", proto="bird")
+
+    def _point_to_point(self, leaf: Netns, spine: Netns) -> None:
+        """A wire with a /31 (RFC 3021); each end's device is named after the other end."""
+        link, base = self.cluster.uplink, POINT_TO_POINT.addr + 2 * self._links
+        self._links += 1
+        for room, far, addr in ((leaf, spine, base), (spine, leaf, base + 1)):
+            room.link_add(far.name, self._veth(room.name, far.name, link))
+            room.addr_add(far.name, f"{IPv4(addr)}/31")
+        ends = (leaf.name, spine.name), (spine.name, leaf.name)
+        self.network.connect(*ends, rate=link.rate, delay=link.delay, queue=link.queue)
+
+    def _far(self, room: str, neighbour: str) -> IPv4:
+        """The neighbour's address on the wire between the two."""
+        device: Device = self.network[neighbour].device(room)
+        return device.addrs[0].local
+
+    def _spine_hops(self, leaf: str) -> tuple[Nexthop, ...]:
+        return tuple(Nexthop(s.name, self._far(leaf, s.name)) for s in self.spines)
+
+
+def check_cabling(place: Place) -> None:
+    """Cables must join all switches of a rack without a loop. ValueError, in one line, where they do not."""
+    import networkx as nx  # only here: it takes longer to import than most walks take
+
+    graph: nx.MultiGraph[object] = nx.MultiGraph()
+    graph.add_nodes_from(place.switches)
+    for cable in place.cables:
+        if unknown := next((end for end in cable if end not in place.switches), None):
+            raise ValueError(f"{place.name}: a cable ends at {unknown!r}, which is none of its switches")
+        graph.add_edge(*cable)
+    if not nx.is_forest(graph):
+        loop = nx.find_cycle(graph)
+        names = " - ".join(str(edge[0]) for edge in loop)
+        raise ValueError(f"{place.name}: the switches {names} form a loop without a router in it")
+    if not nx.is_connected(graph):
+        apart = sorted(set(place.switches) - nx.node_connected_component(graph, place.switches[0]))
+        raise ValueError(f"{place.name}: no cable joins {apart[0]!r} to {place.switches[0]!r}")
