@@ -136,7 +136,8 @@ def l3(draw: st.DrawFn, check: st.SearchStrategy[bool], depth: int) -> tuple[lis
     inner, payload = draw(l2(check, depth - 1))
     dport = 6081 if kind == "geneve" else draw(st.sampled_from((4789, 8472)))
     shim = Geneve(draw(U24)) if kind == "geneve" else Vxlan(draw(U24))
-    return [draw(ips(PROTO_UDP)), Udp(draw(U16), dport, 0, draw(check)), shim, *inner], payload
+    sport = draw(st.integers(32768, 60999))  # a port below the tunnel's may be another protocol's to tshark
+    return [draw(ips(PROTO_UDP)), Udp(sport, dport, 0, draw(check)), shim, *inner], payload
 
 
 @st.composite
