@@ -8,6 +8,7 @@ from packetwalk.packet import Ethernet, Header, Icmp, Ip, Packet, Tcp, Udp, visi
 
 if TYPE_CHECKING:
     from packetwalk.netns.fib import Fib
+    from packetwalk.netns.ipset import IpSet
     from packetwalk.netns.rule import Rule
 
 
@@ -31,10 +32,35 @@ class Chooser(Protocol):
         """A port from `low` to `high`, both included."""
 
 
+class Ends(Protocol):
+    """One direction of a connection."""
+
+    @property
+    def src(self) -> int: ...
+    @property
+    def dst(self) -> int: ...
+    @property
+    def proto(self) -> int: ...
+    @property
+    def sport(self) -> int: ...
+    @property
+    def dport(self) -> int: ...
+
+
 class Conn(Protocol):
-    """What matches and targets ask of a connection."""
+    """What matches and targets ask of a connection (status: the kernel's IPS_ bits; expires in ns)."""
 
     mark: int
+    status: int
+    expires: int
+
+    @property
+    def original(self) -> Ends:
+        """The tuple of the direction that opened it."""
+
+    @property
+    def reply(self) -> Ends:
+        """The tuple of its answers."""
 
 
 class Lookups(Protocol):
@@ -74,6 +100,7 @@ class Seen:
         "physin",
         "physout",
         "proto",
+        "sets",
         "sport",
         "src",
         "state",
@@ -103,6 +130,7 @@ class Seen:
         self.conn: Conn | None = None
         self.ctstate, self.ctdir = "INVALID", "ORIGINAL"
         self.tables, self.state, self.choose, self.now = tables, state, choose, now
+        self.sets: dict[str, IpSet] = {}
         self.hits: list[Hit] = []
         self.look_at(packet)
 

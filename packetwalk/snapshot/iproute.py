@@ -31,6 +31,7 @@ from packetwalk.netns.namespace import Netns
 from packetwalk.netns.neighbour import Neighbour
 from packetwalk.netns.policy_rule import TABLES, PolicyRule
 from packetwalk.network import Network
+from packetwalk.snapshot.ipset_save import load_ipsets
 from packetwalk.snapshot.iptables_save import load_iptables
 from packetwalk.snapshot.reader import Record, SnapshotError, flag, number, read_json, read_text, records
 
@@ -128,6 +129,8 @@ def load_netns(
     load_neighbours(room, records(folder / "neigh.json"), records(folder / "fdb.json"))
     if (folder / "iptables-save.txt").exists():
         room.netfilter = load_iptables(folder / "iptables-save.txt")
+    if (folder / "ipset-save.txt").exists():
+        room.netfilter.sets = load_ipsets(folder / "ipset-save.txt")
     room.unevaluated = tuple(_describe(folder / f) for f in NOT_EVALUATED if (folder / f).exists())
     room.changed()
     return room

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from packetwalk.netns.netfilter import HOOKS, Chain, Ruleset, Table
-from packetwalk.netns.rule import parse_rule
+from packetwalk.netns.netfilter import HOOKS, Ruleset, Table
+from packetwalk.netns.rule import Rule, parse_rule
+from packetwalk.netns.target import OTHERS, TARGETS
 from packetwalk.snapshot.reader import SnapshotError, read_text
 
 
@@ -19,9 +21,7 @@ def read_iptables(text: str, name: str = "iptables-save.txt") -> Ruleset:
     """Read the text of iptables-save, or input of iptables-restore."""
     ruleset = Ruleset()
     table: Table | None = None
-    short = Path(name).name
-    for n, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
+    for n, line in enumerate(map(str.strip, text.splitlines()), 1):
         try:
             if not line or line.startswith("#"):
                 continue
@@ -30,13 +30,14 @@ def read_iptables(text: str, name: str = "iptables-save.txt") -> Ruleset:
             elif table is None:
                 raise ValueError(f"a table (`*filter`) was expected before {line!r}")
             elif line == "COMMIT":
+                _check_jumps(table, name)
                 table = None
             elif line.startswith(":"):
                 _chain(table, line[1:])
             else:
-                _rule(table, line, f"{short}:{n}")
+                _rule(table, line, f"{Path(name).name}:{n}")
         except ValueError as error:
-            raise SnapshotError(f"{name}:{n}: {error}") from None
+            raise SnapshotError(str(error) if isinstance(error, SnapshotError) else f"{name}:{n}: {error}") from None
     if table is not None:
         raise SnapshotError(f"{name}: table {table.name} has no COMMIT; is the file cut off?")
     return ruleset
@@ -46,22 +47,63 @@ def _open(ruleset: Ruleset, name: str, before: Table | None) -> Table:
     if before is not None:
         raise ValueError(f"COMMIT of table {before.name} was expected before `*{name}`")
     if name not in HOOKS:
-        raise ValueError(f"there is no table {name!r}; one of {', '.join(HOOKS)} was expected")
+        raise ValueError(f"there is no table {name!r}{_nearest(name, HOOKS)}")
     return ruleset.table(name)
 
 
 def _chain(table: Table, words: str) -> None:
     name, policy, *_ = [*words.split(), "", ""]
-    if name in table.chains:
-        table.chains[name].policy = policy
-    else:
-        table.chains[name] = Chain(table, name)
+    chain = table.chain(name)
+    if name in HOOKS[table.name]:
+        if policy not in ("ACCEPT", "DROP"):
+            raise ValueError(f"a policy (ACCEPT or DROP) of {name} was expected, not {policy!r}")
+        chain.policy = policy
 
 
 def _rule(table: Table, line: str, where: str) -> None:
-    if line.startswith("["):
+    if line.startswith("["):  # counters
         line = line.partition("]")[2].strip()
-    rule = parse_rule(line, where, chains=frozenset(table.chains))
+    rule = parse_rule(line, where, chains=table.chains)
     if rule.chain not in table.chains:
-        raise ValueError(f"table {table.name} has no chain {rule.chain!r}")
-    table.chains[rule.chain].append(rule)
+        raise ValueError(f"table {table.name} has no chain {rule.chain!r}{_nearest(rule.chain, table.chains)}")
+    table.append(rule)
+
+
+def _check_jumps(table: Table, name: str) -> None:
+    """What the kernel checks when a table is committed: every jump leads to a chain, and none leads back."""
+    for chain in table.chains.values():
+        for rule in chain.rules:
+            target = rule.target
+            if target is None or target.words or target.name in table.chains:
+                continue
+            if rule.goto or (target.name not in TARGETS and target.name not in OTHERS):
+                near = _nearest(target.name, [*table.chains, *TARGETS])
+                raise _at(rule, name, f"there is no chain or target {target.name!r} in table {table.name}{near}")
+    done: set[str] = set()
+    for start in table.chains:
+        _check_loops(table, start, [], done, name)
+
+
+def _check_loops(table: Table, chain: str, above: list[str], done: set[str], name: str) -> None:
+    """mark_source_chains, nf_tables_check_loops: no chain may be reached from itself."""
+    if chain in done:
+        return
+    for rule in table.chains[chain].rules:
+        if rule.target is None or rule.target.name not in table.chains:
+            continue
+        if rule.target.name in (*above, chain):
+            loop = " > ".join([*above, chain, rule.target.name])
+            raise _at(rule, name, f"a loop of chains: {loop}")
+        _check_loops(table, rule.target.name, [*above, chain], done, name)
+    done.add(chain)
+
+
+def _at(rule: Rule, name: str, what: str) -> SnapshotError:
+    return SnapshotError(f"{name}:{rule.where.rpartition(':')[2]}: {what}")
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    from difflib import get_close_matches  # only where something is wrong
+
+    near = get_close_matches(word, words, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
