@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from packetwalk.addr import LIMITED_BROADCAST, is_multicast, is_zeronet
-from packetwalk.netns.fib import Flow
+from packetwalk.netns.policy_rule import Flow
 from packetwalk.netns.ipset import lookup
 from packetwalk.netns.match import (
     DEAR,
