@@ -263,9 +263,9 @@ def _text(trace: Trace, layout: str, colour: bool) -> str:
 
 
 def _status(trace: Trace) -> int:
-    if trace.result.outcome == "unsupported":
-        return UNSUPPORTED
-    return DELIVERED if trace.delivered else NOT_DELIVERED
+    if trace.delivered:
+        return DELIVERED
+    return UNSUPPORTED if trace.unsupported else NOT_DELIVERED  # without an answer nobody knows what it would have done
 
 
 def _colour(when: str) -> bool:

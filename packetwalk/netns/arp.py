@@ -140,6 +140,8 @@ def arp(v: Visit, skb: Skb) -> str | None:
             v.step("consume", dev, f"{packet.tpa} is not ours", skb.packet)
         return None
     why = reply_reason(v, skb, packet) if packet.op == ARP_REQUEST else None
+    if why == "unsupported":
+        return None
     if why == "":
         v.step("consume", dev, f"{packet.tpa} is ours, but arp_ignore or arp_filter keeps us silent", skb.packet)
         return None
@@ -159,14 +161,20 @@ def arp(v: Visit, skb: Skb) -> str | None:
 
 
 def reply_reason(v: Visit, skb: Skb, packet: Arp) -> str | None:
-    """Why we answer for the target: it is ours, or proxy_arp knows the way. Empty: ours, but we must not say so.
+    """Why we answer for the target: it is ours, or proxy_arp knows the way. Empty: ours, but we must not say so;
+    "unsupported": that ended here.
 
     The kernel routes the question like a packet from its sender (ip_route_input_noref), martian checks and all.
     """
     t, dev = v.t, skb.dev
     probe = Skb(skb.packet, dev)
     rt = input_route(t, probe, Ip(packet.spa, packet.tpa, 0, 20), v.now)
-    if isinstance(rt, Drop) or rt.kind == "error":
+    if isinstance(rt, Drop):
+        return None
+    if rt.error == "unsupported":
+        v.unsupported(skb, "route", rt.told)
+        return rt.error
+    if rt.kind == "error":
         return None
     if rt.kind == "local":
         return "" if ignored(t, dev, packet.spa, packet.tpa) or filtered(t, dev, packet) else "ours"

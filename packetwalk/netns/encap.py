@@ -86,7 +86,7 @@ def _udp_tunnel(v: Visit, skb: Skb, device: Vxlan | Geneve, entry: FdbEntry) -> 
         t, entry.dst, v.now, src=device.local, oif=oif, mark=0, tos=tos, proto=PROTO_UDP, sport=sport, dport=dport
     )
     if rt.error == "unsupported":
-        v.unsupported(skb, "route", str(rt.found and rt.found.by))
+        v.unsupported(skb, "route", rt.told)
         return None
     if rt.error or rt.dev == device.name:
         v.drop(skb, Reason.IP_OUTNOROUTES if rt.error else Reason.RECURSION_LIMIT, rt.found and rt.found.by)
@@ -170,7 +170,7 @@ def _ipip(v: Visit, skb: Skb, device: Ipip) -> str | None:
     tos = tos_of(device, inner)
     rt = output_route(t, IPv4(dst), v.now, src=device.local, oif=device.link, tos=tos, proto=PROTO_IPIP)
     if rt.error == "unsupported":
-        v.unsupported(skb, "route", str(rt.found and rt.found.by))
+        v.unsupported(skb, "route", rt.told)
         return None
     if rt.error or rt.dev == device.name:
         v.drop(skb, Reason.IP_OUTNOROUTES if rt.error else Reason.RECURSION_LIMIT, rt.found and rt.found.by)

@@ -78,6 +78,8 @@ def icmp_error(v: Visit, skb: Skb) -> str | None:
         src = t.select_addr(skb.dev, ip.src, SCOPE_LINK)
     tos = ip.tos & TOS_MASK | INTERNET_CONTROL
     rt = output_route(t, ip.src, v.now, src=src, tos=tos, proto=PROTO_ICMP)
+    if rt.error == "unsupported":
+        v.unsupported(skb, "route", rt.told)
     if rt.error:
         return None
     if skb.dev != "lo" and not _peer_allow(t, error, rt.dev, ip.src, v.now):

@@ -38,7 +38,7 @@ def input_route(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop:
         return _broadcast(t, skb, ip, now, found)
     if kind == "local":
         verdict = validate_source(t, skb, ip, "")
-        if isinstance(verdict, Drop):
+        if not isinstance(verdict, bool):
             return verdict
         return Rt("local", dev, found=found, input=True)
     if not conf.forwarding:
@@ -53,7 +53,7 @@ def _forwarded(t: Tables, skb: Skb, ip: Ip, now: int, found: Found, conf: Device
     hop = found.hop
     assert hop is not None
     verdict = validate_source(t, skb, ip, hop.dev)
-    if isinstance(verdict, Drop):
+    if not isinstance(verdict, bool):
         return verdict
     if hop.dev == skb.dev and verdict and conf.send_redirects:
         skb.redirect = conf.shared_media or onlink(t, hop.dev, ip.src, hop.via)
@@ -70,7 +70,7 @@ def onlink(t: Tables, dev: str, a: int, b: int) -> bool:
 def _broadcast(t: Tables, skb: Skb, ip: Ip, now: int, found: Found | None) -> Rt | Drop:
     if not is_zeronet(ip.src):
         verdict = validate_source(t, skb, ip, "", dst=0)
-        if isinstance(verdict, Drop):
+        if not isinstance(verdict, bool):
             return verdict
     return Rt("broadcast", skb.dev, found=found, input=True)
 
@@ -104,8 +104,11 @@ def flow_hash(t: Tables, src: int, dst: int) -> int:
     return hash((src, dst, t.seed)) & 0x7FFFFFFF
 
 
-def validate_source(t: Tables, skb: Skb, ip: Ip, oif: str, dst: int | None = None) -> bool | Drop:
-    """fib_validate_source: a Drop for a martian, else whether the source is directly on a link (for redirects)."""
+def validate_source(t: Tables, skb: Skb, ip: Ip, oif: str, dst: int | None = None) -> bool | Drop | Rt:
+    """fib_validate_source: a Drop for a martian, else whether the source is directly on a link (for redirects).
+
+    An Rt is the error that the way back meets something that is not modelled.
+    """
     dev = skb.dev
     conf = t.conf(dev)
     if not conf.rp_filter and (dev != oif or not conf.send_redirects):
@@ -117,6 +120,8 @@ def validate_source(t: Tables, skb: Skb, ip: Ip, oif: str, dst: int | None = Non
     to = ip.dst if dst is None else dst
     back = new(Flow, (ip.src, to, oif or "lo", "", mark, ip.tos & TOS, 0, 0, 0, SCOPE_GLOBAL))
     found = t.fib.lookup(back)
+    if found.error == "unsupported":
+        return Rt("error", dev, found=found, error=found.error, input=True)
     if found.error:
         return Drop(Reason.IP_RPFILTER, found.by or "no route back") if conf.rp_filter else False
     route, hop = found.route, found.hop

@@ -64,6 +64,12 @@ class Rt(NamedTuple):
     def route(self) -> Route | None:
         return self.found.route if self.found is not None else None
 
+    @property
+    def told(self) -> str:
+        """What decided, with whatever about it is not modelled."""
+        by = self.found.by if self.found is not None else None
+        return f"{by} {by.oddity}".rstrip() if by is not None else "to a multicast address"
+
 
 class Peer(NamedTuple):
     """What is remembered about an address we sent ICMP errors or redirects to (struct inet_peer). Tokens are ns."""
@@ -160,8 +166,8 @@ class Tables:
         everyone = {**CONF_DEFAULTS, "send_redirects": 1, **self.conf_values["all"]}
         own = {**CONF_DEFAULTS, **self.conf_values["default"], **self.conf_values.get(dev, {})}
         forwarding = bool(own["forwarding"])
-        either = {k: bool(everyone[k] or own[k]) for k in own}
-        highest = {k: max(everyone[k], own[k]) for k in own}
+        either = {k: bool(everyone[k] or own[k]) for k in CONF_DEFAULTS}
+        highest = {k: max(everyone[k], own[k]) for k in CONF_DEFAULTS}
         both = everyone["accept_redirects"] and own["accept_redirects"]
         return DeviceConf(
             forwarding=forwarding,
