@@ -23,7 +23,7 @@ from packetwalk.packet import (
     PROTO_UDP,
 )
 from packetwalk.snapshot.iproute import load_neighbours, load_snapshot
-from packetwalk.snapshot.reader import Record, SnapshotError, read_json
+from packetwalk.snapshot.reader import Record, SnapshotError, number, read_json
 from packetwalk.trace import Flow, Hop, Result
 
 SECOND = 1_000_000_000
@@ -60,7 +60,7 @@ class Replay:
 
     def probe(self, probe: Record) -> dict[str, Any]:
         """Run one probe: its state's tables, its `before`, its flow; returns what it predicts."""
-        state = probe.get("state", 0, int)
+        state = probe.get("state", 0, number)
         if state not in self.states:
             self.states[state] = self.load(state)
             for room in self.states[state]:
@@ -119,7 +119,7 @@ def _learn_cached(room: Netns, entry: Record, now: int) -> None:
     """A cached route: a path MTU the kernel had learned before the probe."""
     dst = entry.need("dst", IPv4)
     for metric in entry.subs("metrics"):
-        mtu = metric.get("mtu", 0, int)
+        mtu = metric.get("mtu", 0, number)
         rt = output_route(room, dst, now)
         if mtu and rt.kind == "unicast":
             room.learn_mtu(rt, dst, mtu, now)
@@ -137,13 +137,13 @@ def flow_of(spec: Record, network: Network) -> Flow:
         kind,
         src,
         spec.need("dst", IPv4),
-        spec.get("dport", 0, int),
-        spec.get("sport", 40000, int),
-        spec.get("size", -1, int),
-        spec.get("ttl", 0, int),
+        spec.get("dport", 0, number),
+        spec.get("sport", 40000, number),
+        spec.get("size", -1, number),
+        spec.get("ttl", 0, number),
         "" if kind == "tcp" and df is None else MODES[df],
-        spec.get("id", 4660, int),
-        spec.get("seq", 1, int),
+        spec.get("id", 4660, number),
+        spec.get("seq", 1, number),
         spec.get("bind", ANY, IPv4),
     )
 

@@ -33,7 +33,21 @@ from packetwalk.netns.policy_rule import TABLES, PolicyRule
 from packetwalk.network import Network
 from packetwalk.snapshot.ipset_save import load_ipsets
 from packetwalk.snapshot.iptables_save import load_iptables
-from packetwalk.snapshot.reader import Record, SnapshotError, flag, number, read_json, read_text, records
+from packetwalk.snapshot.reader import (
+    U8,
+    U16,
+    U24,
+    U32,
+    Record,
+    SnapshotError,
+    flag,
+    number,
+    read_json,
+    read_text,
+    records,
+    shown,
+    whole,
+)
 
 KINDS: dict[str, type[Device]] = {
     "veth": Veth,
@@ -80,19 +94,21 @@ def load_snapshot(
         raise SnapshotError(f"{folder}: no such folder; a snapshot folder has snapshot.json and state/0/")
     index = read_json(folder / "snapshot.json", dict)
     network = Network(folder.name)
-    for name, about in index.get("netns", {}).items():
-        record = Record(about, folder / "snapshot.json", f"netns {name}")
+    top = Record(index, folder / "snapshot.json", "top")
+    for name, about in top.sub("netns").values.items():
+        record = Record(about, top.path, f"netns {name}")
         here = folder / "state" / str(state) / name
         room = load_netns(name, here if here.is_dir() else folder / "state" / "0" / name, seed, sysctls)
         room.conntrack = record.get("conntrack", False, flag)
         network.add(room, record.get("kind", "", str))
-    for i, wire in enumerate(index.get("wires", [])):
-        _connect(network, wire, folder / "snapshot.json", i)
-    for name, ports in index.get("listeners", {}).items():
+    for i, wire in enumerate(top.items("wires")):
+        _connect(network, wire, top.path, i)
+    listeners = top.sub("listeners")
+    for name in listeners.values:
         if name not in network:
-            raise SnapshotError(f"{folder / 'snapshot.json'}: listeners: there is no netns {name!r}")
-        for port in ports:
-            network[name].listen(number(port))
+            raise SnapshotError(f"{listeners.path}: listeners: there is no netns {name!r}")
+        for port in listeners.numbers(name, 1, 65535):
+            network[name].listen(port)
     return network
 
 
@@ -101,13 +117,12 @@ def _connect(network: Network, wire: Any, path: Path, i: int) -> None:
         (a, adev), (b, bdev) = wire
         network.connect((a, adev), (b, bdev))
     except (ValueError, TypeError, KeyError) as error:
-        message = error.args[0] if error.args else error
-        raise SnapshotError(f"{path}: wires[{i}]: {message}") from None
+        if not isinstance(error, KeyError) and "already" not in str(error):
+            error = ValueError(f"two ends [netns, device] were expected, not {shown(wire)}")
+        raise SnapshotError(f"{path}: wires[{i}]: {error.args[0]}") from None
 
 
-def load_netns(
-    name: str, folder: Path, seed: int = 0, sysctls: Mapping[str, int] = MappingProxyType({})
-) -> Netns:
+def load_netns(name: str, folder: Path, seed: int = 0, sysctls: Mapping[str, int] = MappingProxyType({})) -> Netns:
     """One namespace from its folder of tool output; `sysctls` where its sysctl.conf does not say."""
     if not folder.is_dir():
         raise SnapshotError(f"{folder}: the tables of netns {name!r} are missing")
@@ -122,6 +137,8 @@ def load_netns(
         _load_addrs(room, entry)
     for entry in records(folder / "route.json"):
         route = read_route(entry)
+        for hop in route.nexthops:
+            _device(room, entry, hop.dev)
         room.fib.table(route.table).add(route)
     room.fib.set_rules([read_rule(entry) for entry in records(folder / "rule.json")])
     room.sysctls.update(sysctls)
@@ -136,6 +153,12 @@ def load_netns(
     return room
 
 
+def _device(room: Netns, entry: Record, name: str) -> Device:
+    if name not in room.devices:
+        raise SnapshotError(f"{entry.path}: {entry.where}: there is no device {shown(name)} in link.json")
+    return room.devices[name]
+
+
 def _describe(path: Path) -> str:
     lines = [line for line in read_text(path).splitlines() if line.startswith(("-A", "add", "create"))]
     return f"{path.name} ({len(lines)} {'entries' if 'ip' in path.name[:5] and 'tables' not in path.name else 'rules'})"
@@ -147,7 +170,7 @@ def _describe(path: Path) -> str:
 
 def _load_link(room: Netns, link: Record) -> None:
     name = link.need("ifname", str)
-    flags: list[str] = link.get("flags", [], list)
+    flags = link.words("flags")
     kind = link.sub("linkinfo").get("info_kind", "", str)
     data = link.sub("linkinfo").sub("info_data")
     device: Device
@@ -161,14 +184,14 @@ def _load_link(room: Netns, link: Record) -> None:
         device = (
             Nic() if link.get("link_type", "", str) == "ether" else UnknownDevice(what=link.get("link_type", "?", str))
         )
-    device.name, device.index = name, link.need("ifindex", number)
-    device.mtu = link.need("mtu", number)
-    device.mac = link.get("address", ZERO_MAC, Mac) if device.ether else ZERO_MAC
+    device.name, device.index = name, link.need("ifindex", whole(1, 0x7FFFFFFF))
+    device.mtu = link.need("mtu", U32)
+    device.mac = link.get("address", ZERO_MAC, Mac) if link.get("link_type", "", str) == "ether" else ZERO_MAC
     device.up, device.carrier = "UP" in flags, "NO-CARRIER" not in flags
     device.noarp = bool({"NOARP", "LOOPBACK"} & set(flags))
     if isinstance(device, Bridge):
         device.nf_call_iptables = data.get("nf_call_iptables", 0, number) == 1
-        device.ageing = data.get("ageing_time", 30000, number) * 10_000_000
+        device.ageing = data.get("ageing_time", 30000, U32) * 10_000_000
         device.oddity = next((k for k in ("stp_state", "vlan_filtering") if data.get(k, 0, number)), "")
     if isinstance(device, Tunnel):
         _load_tunnel(device, data)
@@ -182,11 +205,11 @@ def _load_tunnel(device: Tunnel, data: Record) -> None:
     device.local = data.get("local", ANY, address)
     device.remote = data.get("remote", ANY, address)
     device.link = data.get("link", "", str)
-    tos = data.get("tos", 0, lambda t: 1 if t == "inherit" else number(t))
+    tos = data.get("tos", 0, lambda t: 1 if t == "inherit" else U8(t))
     device.tos_inherit, device.tos = bool(tos & 1), tos & ~1
     if isinstance(device, Vxlan | Geneve):
-        device.vni = data.need("id", number)
-        device.dport = data.get("port", device.dport, number)
+        device.vni = data.need("id", U24)
+        device.dport = data.get("port", device.dport, U16)
         device.udp_csum = data.get("udp_csum", device.udp_csum, flag)
         device.df = data.get("df", "unset", str)
         device.ttl_inherit = (
@@ -194,11 +217,11 @@ def _load_tunnel(device: Tunnel, data: Record) -> None:
         )  # iproute2 leaves it out (real-kernel.md 23)
     else:
         device.df = "set" if data.get("pmtudisc", True, flag) else "unset"
-    device.ttl = data.get("ttl", 0, lambda t: 0 if t == "inherit" else number(t))
+    device.ttl = data.get("ttl", 0, lambda t: 0 if t == "inherit" else U8(t))
     if isinstance(device, Vxlan):
         device.learning = data.get("learning", True, flag)
         ports = data.sub("port_range")
-        low, high = ports.get("low", 0, number), ports.get("high", 0, number)
+        low, high = ports.get("low", 0, U16), ports.get("high", 0, U16)
         if high:
             device.sport_range = (low, high)
 
@@ -209,9 +232,7 @@ def _load_ports(room: Netns, links: list[Record]) -> None:
         if not master:
             continue
         device = room.devices[link.need("ifname", str)]
-        if master not in room.devices:
-            raise SnapshotError(f"{link.path}: {link.where}: master: there is no device {master!r}")
-        if room.devices[master].kind != "bridge":
+        if _device(room, link, master).kind != "bridge":
             room.devices[device.name] = UnknownDevice(device.name, device.index, device.mtu, what=f"port of {master}")
             continue
         info = link.sub("linkinfo").sub("info_slave_data")
@@ -231,15 +252,14 @@ def _load_ports(room: Netns, links: list[Record]) -> None:
 
 def _load_addrs(room: Netns, entry: Record) -> None:
     name = entry.need("ifname", str)
-    if name not in room.devices:
-        raise SnapshotError(f"{entry.path}: {entry.where}: there is no device {name!r} in link.json")
+    device = _device(room, entry, name)
     for info in entry.subs("addr_info"):
         if info.get("family", "inet", str) != "inet":
             continue
-        room.devices[name].addrs.append(
+        device.addrs.append(
             Addr(
                 info.need("local", IPv4),
-                info.need("prefixlen", number),
+                info.need("prefixlen", whole(0, 32)),
                 info.get("scope", 0, _scope),
                 info.get("broadcast", None, IPv4),
                 info.get("secondary", False, flag),
@@ -250,7 +270,7 @@ def _load_addrs(room: Netns, entry: Record) -> None:
 
 
 def _scope(value: Any) -> int:
-    return SCOPES[value] if value in SCOPES else number(value)
+    return SCOPES[value] if isinstance(value, str) and value in SCOPES else U8(value)
 
 
 # -- ip -j route, rule
@@ -258,10 +278,12 @@ def _scope(value: Any) -> int:
 
 
 def _table(value: Any) -> int:
-    return TABLES[value] if value in TABLES else number(value)
+    return TABLES[value] if isinstance(value, str) and value in TABLES else U32(value)
 
 
 def _prefix(value: Any) -> Prefix:
+    if not isinstance(value, str):
+        raise ValueError(f"text was expected, not {shown(value)}")
     return Prefix.parse(value)
 
 
@@ -269,32 +291,32 @@ def read_route(entry: Record) -> Route:
     """One object of `ip -j route show table all`."""
     kind = entry.get("type", "unicast", str)
     hops = tuple(_hop(n) for n in entry.subs("nexthops"))
-    if not hops and "dev" in entry and kind in ("unicast", "local", "broadcast", "multicast"):
+    if not hops and kind in ("unicast", "local", "broadcast", "multicast") and "nhid" not in entry:
         hops = (_hop(entry),)
     metrics = entry.subs("metrics")
     metric = metrics[0] if metrics else None
-    locked = metric is not None and "mtu" in metric.get("lock", [], list)
+    locked = metric is not None and "mtu" in metric.words("lock")
     return Route(
         entry.need("dst", _prefix),
         hops,
         kind,
         entry.get("scope", 0, _scope),
         entry.get("prefsrc", ANY, IPv4),
-        entry.get("metric", 0, number),
-        entry.get("tos", 0, number),
+        entry.get("metric", 0, U32),
+        entry.get("tos", 0, U8),
         entry.get("protocol", "boot", str),
         entry.get("table", 254, _table),
-        metric.get("mtu", 0, number) if metric is not None else 0,
+        metric.get("mtu", 0, U32) if metric is not None else 0,
         locked,
-        metric.get("advmss", 0, number) if metric is not None else 0,
-        next((f"{k} {entry.values[k]}" for k in entry.values if k not in DULL_ROUTE), ""),
+        metric.get("advmss", 0, U32) if metric is not None else 0,
+        next((f"{k} {shown(entry.values[k])}" for k in entry.values if k not in DULL_ROUTE), ""),
     )
 
 
 def _hop(entry: Record) -> Nexthop:
-    flags: list[str] = entry.get("flags", [], list)
+    flags = entry.words("flags")
     via = entry.get("gateway", ANY, IPv4)
-    weight = entry.get("weight", 1, number)
+    weight = entry.get("weight", 1, whole(1, 256))
     return Nexthop(entry.need("dev", str), via, weight, "onlink" in flags, "dead" in flags, "linkdown" in flags)
 
 
@@ -303,43 +325,43 @@ def read_rule(entry: Record) -> PolicyRule:
     action: int | str = entry.get("action", "", str) or ("goto" if "goto" in entry else "nop" if "nop" in entry else "")
     if not action:
         action = entry.need("table", _table)
-    mark = entry.get("fwmark", 0, number)
+    mark = entry.get("fwmark", 0, U32)
     return PolicyRule(
-        entry.need("priority", number),
+        entry.need("priority", U32),
         action,
         _selector(entry, "src"),
         _selector(entry, "dst"),
         entry.get("iif", "", str),
         entry.get("oif", "", str),
         mark,
-        entry.get("fwmask", 0xFFFFFFFF if "fwmark" in entry else 0, number),
-        entry.get("tos", 0, number),
+        entry.get("fwmask", 0xFFFFFFFF if "fwmark" in entry else 0, U32),
+        entry.get("tos", 0, U8),
         "not" in entry,
         entry.get("ipproto", 0, _proto),
         _range(entry, "sport"),
         _range(entry, "dport"),
-        entry.get("suppress_prefixlen", -1, number),
-        entry.get("goto", 0, number),
-        next((f"{k} {entry.values[k]}" for k in entry.values if k not in DULL_RULE), ""),
+        entry.get("suppress_prefixlen", -1, whole(0, 32)),
+        entry.get("goto", 0, U32),
+        next((f"{k} {shown(entry.values[k])}" for k in entry.values if k not in DULL_RULE), ""),
     )
 
 
 def _selector(entry: Record, side: str) -> Prefix:
     if entry.get(side, "all", str) == "all":
         return EVERYTHING
-    return Prefix.of(entry.need(side, IPv4), entry.get(f"{side}len", 32, number))
+    return Prefix.of(entry.need(side, IPv4), entry.get(f"{side}len", 32, whole(0, 32)))
 
 
 def _proto(value: Any) -> int:
     known = {"icmp": 1, "ipencap": 4, "tcp": 6, "udp": 17, "gre": 47, "ipv6-icmp": 58, "sctp": 132}
-    return known[value] if value in known else number(value)
+    return known[value] if isinstance(value, str) and value in known else U8(value)
 
 
 def _range(entry: Record, side: str) -> tuple[int, int] | None:
     if side in entry:
-        return entry.need(side, number), entry.need(side, number)
+        return entry.need(side, U16), entry.need(side, U16)
     if f"{side}_start" in entry:
-        return entry.need(f"{side}_start", number), entry.need(f"{side}_end", number)
+        return entry.need(f"{side}_start", U16), entry.need(f"{side}_end", U16)
     return None
 
 
@@ -371,7 +393,8 @@ def load_neighbours(room: Netns, neigh: list[Record], fdb: list[Record]) -> None
     room.vxlan_fdb.entries.clear()
     for entry in neigh:
         dst, dev = entry.need("dst", IPv4), entry.need("dev", str)
-        states = entry.get("state", ["NONE"], list)
+        states = entry.words("state")
+        _device(room, entry, dev)
         lladdr = entry.get("lladdr", None, Mac)
         state = states[0] if states else "NONE"
         if state == "INCOMPLETE":  # its question is no longer on the way: the next packet asks again
@@ -387,14 +410,12 @@ def load_neighbours(room: Netns, neigh: list[Record], fdb: list[Record]) -> None
 
 def _load_fdb_entry(room: Netns, entry: Record) -> None:
     name, mac = entry.need("ifname", str), entry.need("mac", Mac)
-    device = room.devices.get(name)
+    device = _device(room, entry, name)
     permanent = entry.get("state", "", str) in ("permanent", "static", "noarp")
     master = entry.get("master", "", str)
-    if device is None:
-        raise SnapshotError(f"{entry.path}: {entry.where}: there is no device {name!r}")
     if isinstance(device, Vxlan) and not master:
-        oddity = next((f"{k} {entry.values[k]}" for k in ("nhid", "nh_id", "src_vni") if k in entry), "")
-        via, port, vni = entry.get("viaIf", "", str), entry.get("port", 0, number), entry.get("vni", -1, number)
+        oddity = next((f"{k} {shown(entry.values[k])}" for k in ("nhid", "nh_id", "src_vni") if k in entry), "")
+        via, port, vni = entry.get("viaIf", "", str), entry.get("port", 0, U16), entry.get("vni", -1, U24)
         dst = entry.get("dst", ANY, IPv4)
         room.vxlan_fdb.append(FdbEntry(mac, name, dst, via, port, vni, static=permanent, oddity=oddity))
     elif master:

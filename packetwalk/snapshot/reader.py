@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from packetwalk.addr import IPv4, Mac
+
 T = TypeVar("T")
+WRITTEN_AS_TEXT = (str, IPv4, Mac)
 
 
 class SnapshotError(ValueError):
@@ -45,7 +48,7 @@ class Record:
     def __init__(self, values: Any, path: Path, where: str) -> None:
         self.path, self.where = path, where
         if not isinstance(values, dict):
-            raise SnapshotError(f"{path}: {where}: an object was expected, not {values!r}")
+            raise SnapshotError(f"{path}: {where}: an object was expected, not {shown(values)}")
         self.values: dict[str, Any] = values
 
     def __contains__(self, key: str) -> bool:
@@ -70,15 +73,33 @@ class Record:
 
     def _convert(self, key: str, value: Any, convert: Callable[[Any], T]) -> T:
         try:
+            if convert in WRITTEN_AS_TEXT and not isinstance(value, str):
+                raise ValueError(f"text was expected, not {shown(value)}")
             return convert(value)
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            raise SnapshotError(f"{self.path}: {self.where}: {key}: {error}") from None
+        except (ValueError, TypeError, KeyError, OSError, OverflowError) as error:
+            raise SnapshotError(f"{self.path}: {self.where}: {key}: {_cut(str(error))}") from None
 
     def sub(self, key: str) -> Record:
-        return Record(self.values.get(key) or {}, self.path, f"{self.where}: {key}")
+        """The object in a field; an empty one where the field is missing."""
+        value = self.values.get(key)
+        return Record({} if value is None else value, self.path, f"{self.where}: {key}")
 
     def subs(self, key: str) -> list[Record]:
-        return [Record(v, self.path, f"{self.where}: {key}[{i}]") for i, v in enumerate(self.values.get(key) or [])]
+        """The objects of a list in a field."""
+        return [Record(v, self.path, f"{self.where}: {key}[{i}]") for i, v in enumerate(self.items(key))]
+
+    def items(self, key: str) -> list[Any]:
+        """The list in a field; an empty one where the field is missing."""
+        value = self.values.get(key)
+        return [] if value is None else self._convert(key, value, _items)
+
+    def numbers(self, key: str, low: int, high: int) -> list[int]:
+        """The numbers of a list in a field, each from `low` to `high`."""
+        return [self._convert(key, value, whole(low, high)) for value in self.items(key)]
+
+    def words(self, key: str) -> list[str]:
+        """The texts of a list in a field."""
+        return [self._convert(key, value, str) for value in self.items(key)]
 
 
 def records(path: Path, *, name: str = "") -> list[Record]:
@@ -88,11 +109,47 @@ def records(path: Path, *, name: str = "") -> list[Record]:
     return [Record(v, path, f"entry {i + 1}") for i, v in enumerate(read_json(path, list)) if v != {}]
 
 
-def number(text: Any) -> int:
-    """An integer, also as text in decimal or 0x form."""
-    if isinstance(text, bool):
-        raise ValueError(f"a number was expected, not {text!r}")
-    return int(text, 0) if isinstance(text, str) else int(text)
+def shown(value: Any) -> str:
+    """A value as an error message quotes it."""
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 120 else f"{text[:100]}..."
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    raise ValueError(f"a list was expected, not {shown(value)}")
+
+
+def number(value: Any) -> int:
+    """A whole number, also as text in decimal or 0x form."""
+    if isinstance(value, str):
+        try:
+            return int(value, 0)
+        except ValueError:
+            pass
+    elif isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"a number was expected, not {shown(value)}")
+
+
+def whole(low: int, high: int) -> Callable[[Any], int]:
+    """A converter for numbers from `low` to `high`."""
+
+    def within(value: Any) -> int:
+        n = number(value)
+        if low <= n <= high:
+            return n
+        raise ValueError(f"a number from {low} to {high} was expected, not {shown(n)}")
+
+    return within
+
+
+U8, U16, U24, U32 = whole(0, 0xFF), whole(0, 0xFFFF), whole(0, 0xFFFFFF), whole(0, 0xFFFFFFFF)
 
 
 def flag(value: Any) -> bool:
@@ -101,4 +158,4 @@ def flag(value: Any) -> bool:
         return value
     if value in (0, 1, "0", "1"):
         return bool(int(value))
-    raise ValueError(f"true or false was expected, not {value!r}")
+    raise ValueError(f"true or false was expected, not {shown(value)}")
