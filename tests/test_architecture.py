@@ -63,7 +63,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "view": ("", "html"),
     "kube": ("", "build", "chance", "cidr", "cluster", "fabric", "layout"),
     "cni": ("", "attach", "bridge", "flannel", "ipam"),
-    "snapshot": ("", "iproute", "iptables_save", "ipset_save", "reader"),
+    "snapshot": ("", "iproute", "links", "iptables_save", "ipset_save", "reader"),
     "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "bench", "record"),
 }
 

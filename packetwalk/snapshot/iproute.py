@@ -1,5 +1,4 @@
-"""`ip -j`, `bridge -j`, sysctl.conf and the layout of a recording -> Network (see recordings/README.md for the
-layout)."""
+"""`ip -j`, `bridge -j`, sysctl.conf and the layout of a recording -> Network."""
 
 from __future__ import annotations
 
@@ -8,23 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from packetwalk.addr import ANY, EVERYTHING, ZERO_MAC, IPv4, Mac, Prefix
-from packetwalk.netns.device import (
-    SCOPES,
-    Addr,
-    Bridge,
-    Device,
-    Dummy,
-    Geneve,
-    Ipip,
-    Loopback,
-    Nic,
-    Port,
-    Tunnel,
-    UnknownDevice,
-    Veth,
-    Vxlan,
-)  # fmt: skip
+from packetwalk.addr import ANY, EVERYTHING, IPv4, Mac, Prefix
+from packetwalk.netns.device import Vxlan
 from packetwalk.netns.fdb import FdbEntry
 from packetwalk.netns.fib import Nexthop, Route
 from packetwalk.netns.namespace import Netns
@@ -33,6 +17,7 @@ from packetwalk.netns.policy_rule import TABLES, PolicyRule
 from packetwalk.network import Network
 from packetwalk.snapshot.ipset_save import load_ipsets
 from packetwalk.snapshot.iptables_save import load_iptables
+from packetwalk.snapshot.links import device_of, load_addrs, load_link, load_ports, scope_of
 from packetwalk.snapshot.reader import (
     U8,
     U16,
@@ -49,35 +34,19 @@ from packetwalk.snapshot.reader import (
     whole,
 )
 
-KINDS: dict[str, type[Device]] = {
-    "veth": Veth,
-    "bridge": Bridge,
-    "dummy": Dummy,
-    "ipip": Ipip,
-    "vxlan": Vxlan,
-    "geneve": Geneve,
-}
 NOT_EVALUATED = ("iptables-save.txt", "ipset-save.txt", "ipvsadm-save.txt")
 LONG_AGO = -(10**15)
 
-# attributes without a meaning for the datapath, and settings at the value that means "off"
-DULL_ROUTE = {"dst", "gateway", "dev", "type", "table", "protocol", "scope", "prefsrc", "metric", "flags", "nexthops",
-"metrics", "tos",
-              "pref", "weight", "via", "cache"}  # fmt: skip
+# attributes that the datapath knows, or that have no meaning for it
+DULL_ROUTE = {
+    "dst", "gateway", "dev", "type", "table", "protocol", "scope", "prefsrc", "metric", "flags", "nexthops", "metrics",
+    "tos", "pref", "weight", "via", "cache",
+}  # fmt: skip
 DULL_RULE = {
     "priority", "src", "srclen", "dst", "dstlen", "iif", "oif", "fwmark", "fwmask", "table", "action", "not", "tos",
     "protocol", "ipproto", "sport", "sport_start", "sport_end", "dport", "dport_start", "dport_end",
     "suppress_prefixlen", "goto", "nop", "proto", "iif_detached", "oif_detached", "unresolved",
 }  # fmt: skip
-ODD_PORT = {
-    "neigh_suppress": False,
-    "isolated": None,
-    "locked": False,
-    "vlan_tunnel": False,
-    "proxy_arp": False,
-    "proxy_arp_wifi": False,
-}
-ODD_VXLAN = ("external", "proxy", "rsc", "l2miss", "gbp", "gpe", "group", "remote6", "local6")
 
 
 def load_snapshot(
@@ -131,14 +100,14 @@ def load_netns(name: str, folder: Path, seed: int = 0, sysctls: Mapping[str, int
     room.fib.tables = {254: type(room.fib.tables[254])(), 255: type(room.fib.tables[255])()}
     links = records(folder / "link.json")
     for link in links:
-        _load_link(room, link)
-    _load_ports(room, links)
+        load_link(room, link)
+    load_ports(room, links)
     for entry in records(folder / "addr.json"):
-        _load_addrs(room, entry)
+        load_addrs(room, entry)
     for entry in records(folder / "route.json"):
         route = read_route(entry)
         for hop in route.nexthops:
-            _device(room, entry, hop.dev)
+            device_of(room, entry, hop.dev)
         room.fib.table(route.table).add(route)
     room.fib.set_rules([read_rule(entry) for entry in records(folder / "rule.json")])
     room.sysctls.update(sysctls)
@@ -153,124 +122,9 @@ def load_netns(name: str, folder: Path, seed: int = 0, sysctls: Mapping[str, int
     return room
 
 
-def _device(room: Netns, entry: Record, name: str) -> Device:
-    if name not in room.devices:
-        raise SnapshotError(f"{entry.path}: {entry.where}: there is no device {shown(name)} in link.json")
-    return room.devices[name]
-
-
 def _describe(path: Path) -> str:
     lines = [line for line in read_text(path).splitlines() if line.startswith(("-A", "add", "create"))]
     return f"{path.name} ({len(lines)} {'entries' if 'ip' in path.name[:5] and 'tables' not in path.name else 'rules'})"
-
-
-# -- ip -j -d link, addr
-# -------------------------------------------------------------------------------------------------
-
-
-def _load_link(room: Netns, link: Record) -> None:
-    name = link.need("ifname", str)
-    flags = link.words("flags")
-    kind = link.sub("linkinfo").get("info_kind", "", str)
-    data = link.sub("linkinfo").sub("info_data")
-    device: Device
-    if "LOOPBACK" in flags:
-        device = Loopback()
-    elif kind in KINDS:
-        device = KINDS[kind]()
-    elif kind:
-        device = UnknownDevice(what=kind)
-    else:
-        device = (
-            Nic() if link.get("link_type", "", str) == "ether" else UnknownDevice(what=link.get("link_type", "?", str))
-        )
-    device.name, device.index = name, link.need("ifindex", whole(1, 0x7FFFFFFF))
-    device.mtu = link.need("mtu", U32)
-    device.mac = link.get("address", ZERO_MAC, Mac) if link.get("link_type", "", str) == "ether" else ZERO_MAC
-    device.up, device.carrier = "UP" in flags, "NO-CARRIER" not in flags
-    device.noarp = bool({"NOARP", "LOOPBACK"} & set(flags))
-    if isinstance(device, Bridge):
-        device.nf_call_iptables = data.get("nf_call_iptables", 0, number) == 1
-        device.ageing = data.get("ageing_time", 30000, U32) * 10_000_000
-        device.oddity = next((k for k in ("stp_state", "vlan_filtering") if data.get(k, 0, number)), "")
-    if isinstance(device, Tunnel):
-        _load_tunnel(device, data)
-    room.devices[name] = device
-
-
-def _load_tunnel(device: Tunnel, data: Record) -> None:
-    def address(text: Any) -> IPv4:
-        return ANY if text == "any" else IPv4(text)
-
-    device.local = data.get("local", ANY, address)
-    device.remote = data.get("remote", ANY, address)
-    device.link = data.get("link", "", str)
-    tos = data.get("tos", 0, lambda t: 1 if t == "inherit" else U8(t))
-    device.tos_inherit, device.tos = bool(tos & 1), tos & ~1
-    if isinstance(device, Vxlan | Geneve):
-        device.vni = data.need("id", U24)
-        device.dport = data.get("port", device.dport, U16)
-        device.udp_csum = data.get("udp_csum", device.udp_csum, flag)
-        device.df = data.get("df", "unset", str)
-        device.ttl_inherit = (
-            isinstance(device, Vxlan) and "ttl" not in data
-        )  # iproute2 leaves it out (real-kernel.md 23)
-    else:
-        device.df = "set" if data.get("pmtudisc", True, flag) else "unset"
-    device.ttl = data.get("ttl", 0, lambda t: 0 if t == "inherit" else U8(t))
-    if isinstance(device, Vxlan):
-        device.learning = data.get("learning", True, flag)
-        ports = data.sub("port_range")
-        low, high = ports.get("low", 0, U16), ports.get("high", 0, U16)
-        if high:
-            device.sport_range = (low, high)
-
-
-def _load_ports(room: Netns, links: list[Record]) -> None:
-    for link in links:
-        master = link.get("master", "", str)
-        if not master:
-            continue
-        device = room.devices[link.need("ifname", str)]
-        if _device(room, link, master).kind != "bridge":
-            room.devices[device.name] = UnknownDevice(device.name, device.index, device.mtu, what=f"port of {master}")
-            continue
-        info = link.sub("linkinfo").sub("info_slave_data")
-        device.master = master
-        device.port = Port(
-            number=info.get("id", 0, number) & 0x3FF,
-            hairpin=info.get("hairpin", False, flag),
-            learning=info.get("learning", True, flag),
-            flood=info.get("flood", True, flag),
-            bcast_flood=info.get("bcast_flood", True, flag),
-            mcast_flood=info.get("mcast_flood", True, flag),
-            isolated=info.get("isolated", False, flag),
-            state=info.get("state", "forwarding", str),
-            oddity=next((k for k, off in ODD_PORT.items() if off is False and info.get(k, False, flag)), ""),
-        )
-
-
-def _load_addrs(room: Netns, entry: Record) -> None:
-    name = entry.need("ifname", str)
-    device = _device(room, entry, name)
-    for info in entry.subs("addr_info"):
-        if info.get("family", "inet", str) != "inet":
-            continue
-        device.addrs.append(
-            Addr(
-                info.need("local", IPv4),
-                info.need("prefixlen", whole(0, 32)),
-                info.get("scope", 0, _scope),
-                info.get("broadcast", None, IPv4),
-                info.get("secondary", False, flag),
-                info.get("label", name, str),
-                info.get("address", None, IPv4),
-            )
-        )
-
-
-def _scope(value: Any) -> int:
-    return SCOPES[value] if isinstance(value, str) and value in SCOPES else U8(value)
 
 
 # -- ip -j route, rule
@@ -300,7 +154,7 @@ def read_route(entry: Record) -> Route:
         entry.need("dst", _prefix),
         hops,
         kind,
-        entry.get("scope", 0, _scope),
+        entry.get("scope", 0, scope_of),
         entry.get("prefsrc", ANY, IPv4),
         entry.get("metric", 0, U32),
         entry.get("tos", 0, U8),
@@ -394,7 +248,7 @@ def load_neighbours(room: Netns, neigh: list[Record], fdb: list[Record]) -> None
     for entry in neigh:
         dst, dev = entry.need("dst", IPv4), entry.need("dev", str)
         states = entry.words("state")
-        _device(room, entry, dev)
+        device_of(room, entry, dev)
         lladdr = entry.get("lladdr", None, Mac)
         state = states[0] if states else "NONE"
         if state == "INCOMPLETE":  # its question is no longer on the way: the next packet asks again
@@ -410,7 +264,7 @@ def load_neighbours(room: Netns, neigh: list[Record], fdb: list[Record]) -> None
 
 def _load_fdb_entry(room: Netns, entry: Record) -> None:
     name, mac = entry.need("ifname", str), entry.need("mac", Mac)
-    device = _device(room, entry, name)
+    device = device_of(room, entry, name)
     permanent = entry.get("state", "", str) in ("permanent", "static", "noarp")
     master = entry.get("master", "", str)
     if isinstance(device, Vxlan) and not master:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from packetwalk.cli import SAMPLE, main
+from packetwalk import SAMPLE
+from packetwalk.cli import main
 
 RECORDING = Path(__file__).resolve().parent.parent / "recordings" / "G352"
 COMMANDS = ("walk a b", "walk a out --cold --full", "rooms", "commands", "show node-1 links", "show fabric fdb")
@@ -127,6 +128,7 @@ def snapshot(tmp_path: Path) -> Path:
     ("file", "old", "new", "named"),
     [
         ("link.json", '"info_kind": "ipip"', '"info_kind": "wireguard"', "device tunl0 of kind wireguard"),
+        ("link.json", '"proto": "any"', '"external": true', "device tunl0 of kind ipip external"),
         ("route.json", '"gateway": "192.168.56.12"', '"type": "nat", "gateway": "192.168.56.12"', "nat 10.244.2.0/26"),
         ("route.json", '"protocol": "bird"', '"protocol": "bird", "encap": "seg6"', "encap 'seg6'"),
         ("rule.json", '"table": "main"', '"table": "main", "uid_start": 7', "uid_start 7"),
