@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from packetwalk.addr import LIMITED_BROADCAST, is_multicast, is_zeronet
-from packetwalk.netns.policy_rule import Flow
 from packetwalk.netns.ipset import lookup
 from packetwalk.netns.match import (
     DEAR,
@@ -44,6 +43,7 @@ from packetwalk.netns.option import (
     sides,
     span,
 )
+from packetwalk.netns.policy_rule import Flow
 from packetwalk.netns.seen import Seen, Undecided
 
 if TYPE_CHECKING:
