@@ -77,6 +77,7 @@ class Replay:
         sim.program(flow.src, client.act, at=self.now)
         timeout = int(probe.sub("spec").get("timeout", 0.6, float) * SECOND)
         sim.run(self.now + timeout + LINGER.get(flow.kind, LINGER_ELSE))
+        sim.close()
         start = min((h.at for h in sim.hops), default=self.now)
         result = client.result
         if result is not None and result.at > self.now + timeout + SECOND // 2:

@@ -7,9 +7,11 @@ walk with empty queues and heavy traffic alike.
 
 from __future__ import annotations
 
+import gc
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
 
 import simpy
 
@@ -23,6 +25,7 @@ MAX_EVENTS = 1_000_000
 WHEEL_SLOT = 32_000_000  # eight jiffies at HZ=250: the second level of the timer wheel, where timers of a second live
 WHEEL_FROM = 256_000_000
 Cause = tuple[int, int] | None
+T = TypeVar("T")
 
 
 class Work(NamedTuple):
@@ -85,21 +88,24 @@ class Simulation:
     def program(self, room: str, do: Callable[[Netns, int], list[Step]], *, at: int = 0, why: str = "") -> None:
         """A program in a room acts at a time: `do` gets the room and the time, and returns its steps."""
         self._pending += 1
-        self._at(at - self.now, lambda: self._enqueue(Work(room, "", do, None, why, TASK)))
+        self._at(at - self.now, self._enqueue, Work(room, "", do, None, why, TASK))
 
     def run(self, until: int | None = None, *, max_events: int = MAX_EVENTS) -> None:
         """Run until nothing is pending, until a time, or until a bound bites (then `note` says so).
 
         Housekeeping (ageing, neighbour checks) alone does not keep a run alive.
         """
-        for _ in range(max_events):
-            if not self._pending:
-                return
-            at = self.env.peek()
-            if until is not None and at > until:
-                return
-            self.env.step()
+        with collector_paused():
+            for _ in range(max_events):
+                if not self._pending or (until is not None and self.env.peek() > until):
+                    return
+                self.env.step()
         self.note = f"stopped after {max_events} events at {self.now / 1000:.1f} us: something goes on for ever"
+
+    def close(self) -> None:
+        """Let go of what is still to come: a pending timer holds the run, and would keep it for the collector."""
+        self.env = simpy.Environment(self.env.now)
+        self._wheel.clear()
 
     # -- processors ------------------------------------------------------------------------------------------------
 
@@ -111,10 +117,11 @@ class Simulation:
             cpu = self._cpus[room] = Cpu()
         return cpu
 
-    def _at(self, delay: int, do: Callable[[], None]) -> None:
-        event = self.env.timeout(max(delay, 0))
+    def _at(self, delay: int, do: Callable[[T], None], about: T) -> None:
+        """Do something later: one event of SimPy."""
+        event = self.env.timeout(delay if delay > 0 else 0)
         assert event.callbacks is not None
-        event.callbacks.append(lambda _: do())
+        event.callbacks.append(lambda _: do(about))
 
     def _enqueue(self, work: Work) -> None:
         cpu = self._cpu(work.room)
@@ -128,13 +135,11 @@ class Simulation:
         cpu.busy = work is not None
         if work is None:
             return
-        start = self.now + (
-            self.costs.get("app", 0) if work.why == "app" else 0
-        )
+        start = self.now + (self.costs.get("app", 0) if work.why == "app" else 0)
         steps = work.do(self.network.rooms[work.room], start)
         end = self._play(work, steps, start)
         self._pending -= 1
-        self._at(end - self.now, lambda: self._serve(cpu))
+        self._at(end - self.now, self._serve, cpu)
 
     # -- effects ---------------------------------------------------------------------------------------------------
 
@@ -147,7 +152,7 @@ class Simulation:
         hop = Hop(work.room, work.dev, start, [], times, work.cause, work.why)
         self.hops.append(hop)
         wires = self.network.wires
-        for step in steps:
+        for i, step in enumerate(steps):
             at += costs.get(step.stage, 0)
             if step.stage == "timer":
                 self._set_timer(work.room, step, (index, len(times) - 1), work.context)
@@ -157,7 +162,7 @@ class Simulation:
             if step.stage == "transmit":
                 end = (work.room, step.dev)
                 wire = wires.get(end)
-                if wire is not None and not _refused(steps, step):
+                if wire is not None and not _refused(step, steps[i + 1 : i + 2]):
                     self._carry(wire, end, step.packet, at, (index, len(times) - 1), hop)
         for watcher in self._watchers:
             watcher(hop)
@@ -180,7 +185,7 @@ class Simulation:
         room, dev = far
         self._pending += 1
         work = Work(room, dev, lambda ns, now: ns.receive(dev, packet, now), cause)
-        self._at(at + wire.delay - self.now, lambda: self._enqueue(work))
+        self._at(at + wire.delay - self.now, self._enqueue, work)
 
     def _set_timer(self, room: str, step: Step, cause: Cause, context: str) -> None:
         timer = step.what
@@ -190,7 +195,7 @@ class Simulation:
             self._pending += 1
         due = lambda: self._due(work, timer)  # noqa: E731
         if self._shared is None or timer.at - self.now < WHEEL_FROM:
-            self._at(timer.at - self.now, due)
+            self._at(timer.at - self.now, _call, due)
         elif timer.kind == "tcp" and context == TASK:  # a program's own softirqs come first, then its timer is set
             self._shared.queues[TASK].appendleft(
                 Work(room, "", lambda ns, now: self._turn_wheel(timer.at, due), None, "arm", TASK)
@@ -204,7 +209,7 @@ class Simulation:
         slot = (at + WHEEL_SLOT) // WHEEL_SLOT * WHEEL_SLOT
         if slot not in self._wheel:
             self._wheel[slot] = []
-            self._at(slot - self.now, lambda: self._expire(slot))
+            self._at(slot - self.now, self._expire, slot)
         self._wheel[slot].append(due)
         return []
 
@@ -218,8 +223,22 @@ class Simulation:
         self._enqueue(work)
 
 
-def _refused(steps: list[Step], transmit: Step) -> bool:
+def _refused(transmit: Step, after: list[Step]) -> bool:
     """Whether the device's other end dropped the frame right away: the step after the transmit says so."""
-    at = next(i for i, s in enumerate(steps) if s is transmit)
-    after = steps[at + 1] if at + 1 < len(steps) else None
-    return after is not None and after.stage == "drop" and after.dev == transmit.dev and after.packet is transmit.packet
+    return any(s.stage == "drop" and s.dev == transmit.dev and s.packet is transmit.packet for s in after)
+
+
+def _call(due: Callable[[], None]) -> None:
+    due()
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """A run makes records, not rubbish: let Python's cycle collector not go through them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

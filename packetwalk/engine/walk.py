@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from packetwalk.addr import ANY, IPv4
 from packetwalk.engine.costs import DEFAULT_COSTS
-from packetwalk.engine.sim import MAX_EVENTS, Simulation
+from packetwalk.engine.sim import MAX_EVENTS, Simulation, collector_paused
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.socket import Delivery, Socket
 from packetwalk.netns.tcp import Connection
@@ -125,13 +125,14 @@ def walk(network: Network, flow: Flow, *, cold: bool = False, costs: Mapping[str
     cold: start with the tables as they are. Otherwise (warm) an unseen run before fills neighbours and FDBs, and
     nothing else of it is kept. until: a bound in ns of simulated time.
     """
-    after = network.overlay()
-    if not cold:
-        rehearsal = network.overlay()
-        _run(rehearsal, Client(flow), costs, until, max_events)
-        warm_up(after, rehearsal)
-    client = Client(flow)
-    sim = _run(after, client, costs, until, max_events)
+    after, client = network.overlay(), Client(flow)
+    with collector_paused():
+        if not cold:
+            rehearsal = network.overlay()
+            _run(rehearsal, Client(flow), costs, until, max_events)
+            warm_up(after, rehearsal)
+            del rehearsal
+        sim = _run(after, client, costs, until, max_events)
     rooms = dict.fromkeys(h.room for h in sim.hops)
     unevaluated = {r: network[r].unevaluated for r in rooms if network[r].unevaluated}
     note = sim.note or (f"stopped at the bound of {until / SECOND:g} s" if sim.now >= until else "")
@@ -144,6 +145,7 @@ def _run(network: Network, client: Client, costs: Mapping[str, int], until: int,
     sim.watch(client.watch)
     sim.program(client.flow.src, client.act, why="send")
     sim.run(until, max_events=max_events)
+    sim.close()
     return sim
 
 
