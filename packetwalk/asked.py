@@ -27,18 +27,54 @@ class BadInput(Exception):
     """What was asked cannot be done; the text is one line for a person."""
 
 
+def complete_room(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Rooms of the network that the command line names so far; none where it cannot be read."""
+    given = ctx.params
+    try:
+        network = load_network(
+            Path(given["snapshot"]) if given.get("snapshot") else None,
+            cni=given.get("cni"),
+            nodes=int(given.get("nodes") or 2),
+            racks=int(given.get("racks") or 1),
+        )
+    except (BadInput, ValueError):
+        return []
+    return [name for name in network.rooms if name.startswith(incomplete)]
+
+
+def complete_table(incomplete: str) -> list[str]:
+    """Tables that `show` can print."""
+    from packetwalk.commands import SHOWN
+
+    return [name for name in SHOWN if name.startswith(incomplete)]
+
+
+def complete_mode(incomplete: str) -> list[str]:
+    """CNI modes."""
+    from packetwalk.cni import modes
+
+    return [name for name in modes() if name.startswith(incomplete)]
+
+
 Snapshot = Annotated[
     Path | None,
     typer.Option("--snapshot", metavar="DIR", help="Folder with snapshot.json and state/ (else the sample)."),
 ]
 ModeOption = Annotated[
     str | None,
-    typer.Option("--cni", metavar="MODE[:OPTION=VALUE]", help="Build a cluster with that CNI (`packetwalk modes`)."),
+    typer.Option(
+        "--cni",
+        metavar="MODE[:OPTION=VALUE]",
+        help="Build a cluster with that CNI (`packetwalk modes`).",
+        autocompletion=complete_mode,
+    ),
 ]
 NodesOption = Annotated[int, typer.Option("--nodes", metavar="N", help="With --cni: how many nodes.")]
 RacksOption = Annotated[int, typer.Option("--racks", metavar="N", help="With --cni: how many racks, each a subnet.")]
-Src = Annotated[str, typer.Argument(metavar="SRC", help="Room that sends.")]
-Dst = Annotated[str, typer.Argument(metavar="DST", help="Room or IPv4 address it sends to.")]
+Src = Annotated[str, typer.Argument(metavar="SRC", help="Room that sends.", autocompletion=complete_room)]
+Dst = Annotated[
+    str, typer.Argument(metavar="DST", help="Room or IPv4 address it sends to.", autocompletion=complete_room)
+]
 IcmpOption = Annotated[bool, typer.Option("--icmp", help="An echo request (the default).")]
 UdpOption = Annotated[int | None, typer.Option("--udp", metavar="PORT", help="A UDP datagram to that port.")]
 TcpOption = Annotated[int | None, typer.Option("--tcp", metavar="PORT", help="A TCP connection to that port.")]
@@ -135,5 +171,7 @@ def emit(text: str) -> None:
         if text:
             sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it exits
+        if not isinstance(error, BrokenPipeError):
+            raise BadInput(f"cannot write the output: {error.strerror}") from None

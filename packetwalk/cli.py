@@ -34,6 +34,8 @@ from packetwalk.asked import (
     TcpOption,
     TtlOption,
     UdpOption,
+    complete_room,
+    complete_table,
     emit,
     known,
     load_network,
@@ -134,7 +136,13 @@ def rooms(
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
 ) -> None:
-    """List the rooms of a network: name, role, addresses."""
+    """List the rooms of a network: name, role, addresses.
+
+    \b
+    Examples:
+      packetwalk rooms
+      packetwalk rooms --snapshot recordings/S3-flannel-vxlan
+    """
     network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
     rows = []
     for room in network:
@@ -146,8 +154,12 @@ def rooms(
 
 @app.command()
 def show(
-    room: Annotated[str, typer.Argument(metavar="NETNS", help="Room whose table is wanted.")],
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="routes|rules|neigh|fdb|links|addrs.")],
+    room: Annotated[
+        str, typer.Argument(metavar="NETNS", help="Room whose table is wanted.", autocompletion=complete_room)
+    ],
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="routes|rules|neigh|fdb|links|addrs.", autocompletion=complete_table)
+    ],
     snapshot: Snapshot = None,
     cni: ModeOption = None,
     nodes: NodesOption = 2,
@@ -170,13 +182,24 @@ def show(
 
 @app.command()
 def commands(
-    room: Annotated[str | None, typer.Argument(metavar="[NETNS]", help="Only this room and its wires.")] = None,
+    room: Annotated[
+        str | None,
+        typer.Argument(metavar="[NETNS]", help="Only this room and its wires.", autocompletion=complete_room),
+    ] = None,
     snapshot: Snapshot = None,
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
 ) -> None:
-    """Print the shell lines that build the network."""
+    """Print the shell lines that build the network.
+
+    They want root, iproute2 and sysctl; a line with # says what no command can build.
+
+    \b
+    Examples:
+      packetwalk commands | sudo sh -e
+      packetwalk commands node-1 --snapshot my-snapshot
+    """
     from packetwalk import commands as lines
 
     network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
@@ -187,7 +210,12 @@ def commands(
 
 @app.command()
 def modes() -> None:
-    """List the CNI modes that --cni takes, one line each."""
+    """List the CNI modes that --cni takes, one line each.
+
+    \b
+    Examples:
+      packetwalk modes
+    """
     from packetwalk.cni import modes as all_modes
 
     about = all_modes()
@@ -200,7 +228,13 @@ def predict(
     recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="Folder with recording.json.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every frame.")] = False,
 ) -> None:
-    """Say what a kernel would do with recorded probes."""
+    """Say what a kernel would do with recorded probes.
+
+    \b
+    Examples:
+      packetwalk predict recordings/G302
+      packetwalk predict recordings/G302 --json
+    """
     import json
 
     from packetwalk.predict import predict as replay

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from packetwalk.cli import main
+from packetwalk.cli import app, main
 from packetwalk.source import SAMPLE
 
 Capture = pytest.CaptureFixture[str]
@@ -191,11 +191,47 @@ def test_predict_prints_one_json_object(capsys: Capture, snapshot: Path) -> None
     assert (status, out) == (0, f"p: reply, {len(probe['frames'])} frames\n")
 
 
-@pytest.mark.parametrize("line", ["", "--help", "-h", "walk --help", "show --help"])
+COMMANDS = ("walk", "rooms", "show", "commands", "modes", "predict", "prove", "record", "agree")
+
+
+@pytest.mark.parametrize("line", ["", "--help", "-h", *(f"{command} --help" for command in COMMANDS)])
 def test_help_has_examples(capsys: Capture, line: str) -> None:
     status, out, err = ask(capsys, line)
     assert (status, err) == (0, "")
     assert "Examples" in out and "packetwalk " in out
+
+
+def test_every_command_has_its_help_tested() -> None:
+    assert sorted(COMMANDS) == sorted(c.name or c.callback.__name__ for c in app.registered_commands if c.callback)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("packetwalk sh", ["show"]),
+        ("packetwalk walk nod", ["node-1", "node-2"]),
+        ("packetwalk walk a nod", ["node-1", "node-2"]),
+        ("packetwalk show node-1 r", ["routes", "rules"]),
+        ("packetwalk walk --snapshot tests/recordings/G315 h", ["h1", "h2", "h3"]),
+        ("packetwalk walk --snapshot /nowhere h", []),
+        ("packetwalk rooms --cni flat-", ["flat-bridge"]),
+    ],
+)
+def test_completion_knows_commands_rooms_tables_and_modes(words: str, found: list[str], root: Path) -> None:
+    env = {**os.environ, "_PACKETWALK_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    env["COMP_CWORD"] = str(len(words.split()) - 1)
+    code = "import sys; from packetwalk.cli import main; sys.exit(main([]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env, cwd=root)
+    assert sorted(done.stdout.split()) == found and not done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "packetwalk", "walk", "a", "b"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("packetwalk: cannot write the output: ") and done.stderr.count("\n") == 1
 
 
 def test_version(capsys: Capture) -> None:
