@@ -106,10 +106,12 @@ def no_tunnel_end() -> list[Step]:
     return sending(room, "10.5.0.2")
 
 
-def in_vxlan(*, vni: int = 42, tos: int = 0, src: Mac = M3) -> list[Step]:
-    """A vxlan packet arrives at 10.0.0.1, which has vx0 with VNI 42 and the MAC 02:00:00:00:00:04."""
+def in_vxlan(*, vni: int = 42, tos: int = 0, src: Mac = M3, static: str = NEAR) -> list[Step]:
+    """A vxlan packet arrives at 10.0.0.1, which has vx0 with VNI 42 and the MAC 02:00:00:00:00:04; M3 is behind
+    `static`."""
     room = host("a")
     vxlan(room, remote=NEAR)
+    room.fdb_append("vx0", M3, dst=static)
     inside = echo("10.5.0.2", "10.5.0.1").headers
     outer = Ip(IPv4(NEAR), IPv4(OWN), 17, 0, 64, tos)
     packet = ip_packet(outer, Udp(40000, 8472, 122), Vxlan(vni), Ethernet(src, Mac("02:00:00:00:00:04")), *inside)
@@ -200,6 +202,7 @@ PRODUCERS: dict[Reason, Callable[[], list[Step]]] = {
     # tunnels
     Reason.NO_TX_TARGET: no_tunnel_end,
     Reason.VXLAN_VNI_NOT_FOUND: lambda: in_vxlan(vni=43),
+    Reason.VXLAN_ENTRY_EXISTS: lambda: in_vxlan(static="10.0.0.3"),
     Reason.LOCAL_MAC: lambda: in_vxlan(src=Mac("02:00:00:00:00:04")),
     Reason.IP_TUNNEL_ECN: lambda: in_vxlan(tos=3),
     Reason.RECURSION_LIMIT: tunnel_in_itself,
@@ -223,6 +226,7 @@ OTHER_CAUSES: list[tuple[Reason, Callable[[], list[Step]]]] = [
     (Reason.IP_LOCALNET, lambda: arriving(echo("127.0.0.1", OWN))),
     (Reason.MAC_INVALID_SOURCE, lambda: bridged(Ethernet(BROADCAST_MAC, M3))),
     (Reason.BRIDGE_INGRESS_STP_STATE, lambda: bridged(Ethernet(M1, M3), state="learning")),
+    (Reason.MAC_INVALID_SOURCE, lambda: in_vxlan(src=ZERO_MAC)),
     (Reason.TCP_FLAGS, lambda: to_a_listener("A")),
     (Reason.TCP_FLAGS, lambda: to_a_listener("F")),
     (Reason.NO_SOCKET, lambda: arriving(udp(NEAR, OWN))),

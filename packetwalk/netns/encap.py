@@ -188,6 +188,17 @@ def _ipip(v: Visit, skb: Skb, device: Ipip) -> str | None:
     return _wrapped(v, skb, device.name, rt, outer)
 
 
+def _snoop(v: Visit, skb: Skb, device: Vxlan, eth: Ethernet, outer: Ip) -> bool:
+    """vxlan_snoop: learn who is behind that far end; False for a frame that must not be believed."""
+    if not eth.src or eth.src >> 40 & 1:
+        v.drop(skb, Reason.MAC_INVALID_SOURCE, eth)
+        return False
+    elsewhere = v.t.vxlan_fdb.learn(device.name, eth.src, outer.src, v.now)
+    if elsewhere is not None:
+        v.drop(skb, Reason.VXLAN_ENTRY_EXISTS, elsewhere)
+    return elsewhere is None
+
+
 def decap(v: Visit, skb: Skb) -> str | None:
     """The outer headers come off; what was inside appears on the tunnel device, as new to this host."""
     outer, second = skb.packet.headers[0], skb.packet.headers[1]
@@ -208,8 +219,8 @@ def decap(v: Visit, skb: Skb) -> str | None:
         if eth.src == device.mac:
             v.drop(skb, Reason.LOCAL_MAC, eth)
             return None
-        if isinstance(device, Vxlan) and device.learning:
-            v.t.vxlan_fdb.learn(device.name, eth.src, outer.src, v.now)
+        if isinstance(device, Vxlan) and device.learning and not _snoop(v, skb, device, eth, outer):
+            return None
     decapsulated = ecn_decapsulate(outer.tos, inner)
     if decapsulated is None:
         v.drop(skb, Reason.IP_TUNNEL_ECN, f"outer tos {outer.tos}")

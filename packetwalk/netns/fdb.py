@@ -121,12 +121,15 @@ class VxlanFdb:
         key = (entry.dev, int(entry.mac))
         self.entries[key] = (*self.entries.get(key, ()), entry)
 
-    def learn(self, dev: str, mac: Mac, dst: IPv4, now: int) -> None:
-        """vxlan_snoop: an inner source address was seen behind that outer source address."""
+    def learn(self, dev: str, mac: Mac, dst: IPv4, now: int) -> FdbEntry | None:
+        """vxlan_snoop: an inner source address was seen behind that outer source address. Returns the static entry that
+        says otherwise, if there is one: then the frame is not believed."""
         old = self.entries.get((dev, mac)) or self._shared((dev, mac))
-        if old and (old[0].static or old[0].dst == dst):
-            return
-        self.entries[dev, mac] = (FdbEntry(mac, dev, dst=dst, updated=now),)
+        if not old or old[0].dst != dst:
+            if old and old[0].static:
+                return old[0]
+            self.entries[dev, mac] = (FdbEntry(mac, dev, dst=dst, updated=now),)
+        return None
 
     def all(self) -> list[FdbEntry]:
         shared = {key: far for key, far in self.base.items() if key not in self.hidden}

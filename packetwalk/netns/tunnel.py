@@ -41,7 +41,10 @@ def df_of(device: Tunnel, frame: Packet, inner: Ip | None) -> bool:
 
 
 def source_port(frame: Packet, bounds: tuple[int, int], seed: int) -> int:
-    """udp_flow_src_port: a port in the range from a hash of the inner flow, alike both ways (addresses are sorted)."""
+    """udp_flow_src_port: a port in the range from a hash of the inner flow, alike both ways (addresses are sorted).
+
+    A TCP packet brings its socket's own hash along (sk_txhash), so that each end has another.
+    """
     eth, ip = frame.headers[0], inner_ip(frame)
     l4 = frame.headers[2] if ip is not None and len(frame.headers) > 2 else None
     ends: list[tuple[int, int]]
@@ -51,7 +54,9 @@ def source_port(frame: Packet, bounds: tuple[int, int], seed: int) -> int:
     else:
         assert isinstance(eth, Ethernet)
         ends = [(int(eth.src), 0), (int(eth.dst), 0)]
-    h = hash((*sorted(ends), ip.proto if ip is not None else 0, seed)) & 0xFFFFFFFF
+    if not isinstance(l4, Tcp):
+        ends.sort()
+    h = hash((*ends, ip.proto if ip is not None else 0, seed)) & 0xFFFFFFFF
     h ^= h << 16 & 0xFFFFFFFF
     low, high = bounds
     return (h * (high - low) >> 32) + low
