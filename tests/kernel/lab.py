@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from packetwalk.addr import Mac
+import yaml
+
+from packetwalk.addr import IPv4, Mac
 from packetwalk.netns.device import Bridge, Veth, Vxlan
 from packetwalk.netns.namespace import Netns
 from packetwalk.network import Network
@@ -51,7 +54,9 @@ class Lab:
 
     def vxlan(self, room: str, addr: str = "", name: str = "vx0", **about: Any) -> None:
         """A vxlan device with an address."""
-        self[room].link_add(name, Vxlan(mac=self.mac(), **about))
+        own = {key: IPv4(value) if key in ("local", "remote") else value for key, value in about.items()}
+        own["mac"] = Mac(own["mac"]) if "mac" in own else self.mac()
+        self[room].link_add(name, Vxlan(**own))
         if addr:
             self[room].addr_add(name, addr)
 
@@ -80,9 +85,20 @@ def probe(text: str, **spec: Any) -> dict[str, Any]:
     return {"name": text, "spec": {"kind": kind, "src": src, "dst": addr, **about, "timeout": TIMEOUT, **spec}}
 
 
-def disagreements(network: Network, probes: list[dict[str, Any]]) -> list[str]:
-    """What this kernel does otherwise than predicted, one text for each probe that differs."""
+Asked = tuple[Lab, list[dict[str, Any]]]
+"""A network and what to send through it."""
+
+
+def disagreements(network: Network, probes: list[dict[str, Any]]) -> dict[int, str]:
+    """Which probes, counted from 1, this kernel answers otherwise than predicted, and how."""
     proofs = examine(network, probes)
     assert len(proofs) == len(probes)
     assert not proofs[0].remarks, proofs[0].remarks
-    return [f"{p.probe['name']} {p.probe['spec']}\n{p}" for p in proofs if not p.verdict.agrees]
+    return {n: f"{p.probe['spec']}\n{p}" for n, p in enumerate(proofs, 1) if not p.verdict.agrees}
+
+
+def known() -> dict[str, Any]:
+    """The list of known differences, known.yaml."""
+    text = (Path(__file__).parent / "known.yaml").read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.safe_load(text)
+    return {section: found[section] or {} for section in ("behaviours", "found", "seeds")}

@@ -1,0 +1,97 @@
+"""Random networks against this machine's kernel: `python -m tests.kernel.fuzz --seeds 200` (or `make fuzz-kernel`).
+
+Each difference is shrunk to the smallest network that still shows it and written to a file; tests/kernel/found keeps
+those that were explained or mended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from packetwalk.kernel.capture import CaptureLost
+from packetwalk.kernel.doors import Refused
+from tests.kernel.generate import generate
+from tests.kernel.plan import Plan, ask
+from tests.kernel.shrink import shrink
+
+
+class Outcome(NamedTuple):
+    """What a seed showed. differences: {probe: what differs}. refused: the kernel's complaint about a line."""
+
+    seed: int
+    probes: int
+    frames: int
+    differences: dict[str, str]
+    refused: str = ""
+
+
+def try_seed(seed: int) -> Outcome:
+    """Build the seed's network and compare."""
+    plan = generate(seed)
+    try:
+        proofs = ask(plan)
+    except (Refused, CaptureLost) as error:
+        return Outcome(seed, 0, 0, {}, str(error))
+    differences = {p.verdict.probe: str(p) for p in proofs if not p.verdict.agrees}
+    return Outcome(seed, len(proofs), sum(p.verdict.total for p in proofs), differences)
+
+
+def differs(plan: Plan) -> bool:
+    """Whether this kernel still does otherwise in some probe, twice in a row."""
+    try:
+        return all(any(not p.verdict.agrees for p in ask(plan)) for _ in range(2))
+    except (Refused, CaptureLost):
+        return False
+
+
+def smallest(seed: int, folder: Path) -> Path:
+    """Shrink a seed's plan and write it down."""
+    path = folder / f"seed-{seed}.json"
+    path.write_text(shrink(generate(seed), differs).dump(), encoding="utf-8")
+    return path
+
+
+def run(seeds: Iterable[int], workers: int) -> Iterator[Outcome]:
+    """The outcome of each seed, in order."""
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+        yield from pool.map(try_seed, seeds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=50, help="how many")
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--workers", type=int, default=8, help="processes; they mostly wait")
+    parser.add_argument("--out", type=Path, default=Path("fuzz-found"), help="where differences are written")
+    parser.add_argument("--no-shrink", action="store_true", help="tell differences, and leave them as they are")
+    args = parser.parse_args()
+    outcomes: list[Outcome] = []
+    for outcome in run(range(args.first, args.first + args.seeds), args.workers):
+        outcomes.append(outcome)
+        if outcome.refused:
+            print(f"seed {outcome.seed}: refused: {outcome.refused}", flush=True)
+        for probe, text in outcome.differences.items():
+            print(f"seed {outcome.seed} {probe}: {text}", flush=True)
+    wrong = [o.seed for o in outcomes if o.differences]
+    if wrong and not args.no_shrink:
+        args.out.mkdir(exist_ok=True)
+        with ProcessPoolExecutor(args.workers, multiprocessing.get_context("fork")) as pool:
+            for path in pool.map(smallest, wrong, [args.out] * len(wrong)):
+                print(f"shrunk: {path}", flush=True)
+    probes, bad = sum(o.probes for o in outcomes), sum(len(o.differences) for o in outcomes)
+    frames = sum(o.frames for o in outcomes)
+    refused = sum(bool(o.refused) for o in outcomes)
+    share = 100 * (probes - bad) / probes if probes else 0
+    counts = f"{frames} frames, {len(outcomes)} networks, {refused} refused"
+    print(f"{probes - bad} of {probes} probes agree ({share:.1f} %), {counts}")
+    return 1 if bad or refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
