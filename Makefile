@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: walk test lint bench clean help
+.PHONY: walk test lint fuzz-kernel bench clean help
 
 walk: $(VENV)/.run  ## show one packet's whole path (installs into .venv the first time)
 	@$(BIN)/packetwalk walk a b --full
@@ -22,6 +22,9 @@ lint: $(VENV)/.dev  ## ruff and mypy only
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+fuzz-kernel: $(VENV)/.dev  ## SEEDS random networks against this kernel (200), as root
+	@$(BIN)/python -m tests.kernel.fuzz --seeds $(or $(SEEDS),200) --first $(or $(FIRST),1)
+
 bench: $(VENV)/.run  ## how long things take
 	@$(BIN)/python tests/bench/bench.py
 
@@ -30,7 +33,7 @@ clean:  ## remove .venv, caches and built files
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Three stamps. .made: the environment exists, and holds the path it was made for; .run: packetwalk is installed in it;
 # .dev: so are the tools. A newer pyproject.toml installs again; a lost interpreter or a moved checkout starts afresh.
