@@ -9,6 +9,7 @@ from packetwalk.netns.neighbour import CONNECTED, DELAY_FIRST_PROBE, VALID, Neig
 from packetwalk.netns.route import output_route, pmtudisc_of, ports_of
 from packetwalk.netns.socket import DO, DONT, PROBE, WANT, Socket
 from packetwalk.netns.tables import Rt, Tables
+from packetwalk.netns.tcp import Connection
 from packetwalk.netns.visit import MAX_DEPTH, Skb, Visit
 from packetwalk.packet import (
     ETH_IP,
@@ -69,7 +70,9 @@ def _finish_header(v: Visit, skb: Skb, ip: Ip, rt: Rt) -> Ip | None:
         dont_fragment = mode == DO or (mode == WANT and not t.locked(rt, v.now))  # ip_dont_fragment
         df = dont_fragment if tcp else mode in (DO, PROBE) or (dont_fragment and ip.len <= mtu)
         skb.ignore_df = not tcp and mode in (DONT, WANT)
-    quiet = df and ip.proto == PROTO_TCP and skb.socket is None  # RST and SYN-ACK carry no id (tcp_v4_send_reset)
+    # __ip_select_ident: what may not be cut needs no id; a connected socket counts its own, a SYN-ACK has none yet
+    connected = isinstance(socket, Connection) and socket.state != "SYN_RECV"
+    quiet = socket is not None and df and not skb.ignore_df and not connected
     return ip._replace(src=ip.src or rt.src, ttl=ttl, df=df, id=ip.id or (0 if quiet else t.next_ident()))
 
 

@@ -184,8 +184,8 @@ def _arm(v: Visit, conn: Connection) -> None:
 
 
 def _reset(v: Visit, skb: Skb, ip: Ip, header: Tcp) -> None:
-    """tcp_v4_send_reset (RFC 9293 3.10.7.1): never in answer to a reset."""
-    if "R" in header.flags:
+    """tcp_v4_send_reset (RFC 9293 3.10.7.1): never in answer to a reset, nor for what was not sent to us alone."""
+    if "R" in header.flags or (skb.rt is not None and skb.rt.kind != "local"):
         return
     length = payload_len(skb.packet.payload) + ("S" in header.flags) + ("F" in header.flags)
     rst = (

@@ -17,7 +17,7 @@ SECOND = 1_000_000_000
 INITIAL_RTO = SECOND  # RFC 6298 and TCP_TIMEOUT_INIT
 MIN_RTO = SECOND // 5  # TCP_RTO_MIN
 LINEAR_SYN_RETRIES = 4  # net.ipv4.tcp_syn_linear_timeouts
-SYN_RETRIES = 6  # net.ipv4.tcp_syn_retries
+SYN_RETRIES = 6  # net.ipv4.tcp_syn_retries, after the linear ones
 SYNACK_RETRIES = 5
 RETRIES = 15  # net.ipv4.tcp_retries2
 INITIAL_WINDOW = 10  # segments, RFC 6928
@@ -131,7 +131,7 @@ class Connection:
         """The retransmission timer fired (tcp_retransmit_timer): the oldest segment again, or ETIMEDOUT."""
         if not self.unacked:
             return []
-        limit = {"SYN_SENT": SYN_RETRIES, "SYN_RECV": SYNACK_RETRIES}.get(self.state, RETRIES)
+        limit = {"SYN_SENT": SYN_RETRIES + LINEAR_SYN_RETRIES, "SYN_RECV": SYNACK_RETRIES}.get(self.state, RETRIES)
         self.retries += 1
         if self.retries > limit:
             self.error, self.state, self.unacked = "ETIMEDOUT", "CLOSED", []
