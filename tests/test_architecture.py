@@ -62,7 +62,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "engine": ("", "sim", "costs", "walk"),
     "view": ("", "html"),
     "kube": ("", "build", "chance", "cidr", "cluster", "fabric", "layout"),
-    "cni": ("", "attach", "bridge", "flannel", "ipam"),
+    "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),
     "snapshot": ("", "iproute", "links", "iptables_save", "ipset_save", "reader"),
     "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "bench", "record"),
 }

@@ -9,45 +9,17 @@ from __future__ import annotations
 import dataclasses
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+from packetwalk.cni.base import Cni
 from packetwalk.cni.bridge import FlatBridge
+from packetwalk.cni.calico import Calico
 from packetwalk.cni.flannel import Flannel
+from packetwalk.cni.geneve import Geneve
 
-if TYPE_CHECKING:
-    from packetwalk.addr import Prefix
-    from packetwalk.kube.build import Host, Sandbox
-    from packetwalk.kube.cidr import Ipam
-    from packetwalk.kube.layout import Layout, Place
-    from packetwalk.netns.shared import Shared
+__all__ = ["MODES", "Calico", "Cni", "Flannel", "FlatBridge", "Geneve", "find", "modes", "parse"]
 
 GROUP = "packetwalk.cni"
-
-
-class Cni(Protocol):
-    """What `build` asks of a CNI."""
-
-    @property
-    def name(self) -> str:
-        """Its mode's name, such as flannel-vxlan."""
-
-    def ipam(self, plan: Layout) -> Ipam:
-        """Who gives out pod ranges and addresses."""
-
-    def setup_node(self, host: Host) -> None:
-        """The daemon starts on a node."""
-
-    def add_pod(self, host: Host, pod: Sandbox) -> None:
-        """CNI ADD: wire the pod's namespace in."""
-
-    def peer(self, place: Place, peer: Host, tables: Shared) -> None:
-        """The daemons of all nodes in one place (a subnet) hear of a peer, which may be one of them.
-
-        What is written here each of them has, but for what the peer itself would have about itself.
-        """
-
-    def announced(self, host: Host) -> tuple[Prefix, ...]:
-        """The pod ranges that the node's BGP speaker tells the fabric's routers; none where it does not peer."""
 
 
 class Mode(NamedTuple):
@@ -59,12 +31,20 @@ class Mode(NamedTuple):
 
 
 MODES: dict[str, Mode] = {
-    "flat-bridge": Mode(
-        FlatBridge, {}, "plugins bridge and host-local, a static route to each node's range"
+    "flat-bridge": Mode(FlatBridge, {}, "plugins bridge and host-local, a static route to each node's range"),
+    "flannel-host-gw": Mode(Flannel, {"backend": "host-gw"}, "a route to each node's range by the node; one subnet"),
+    "flannel-vxlan": Mode(Flannel, {"backend": "vxlan"}, "VXLAN between nodes, FDB and neighbours written by flanneld"),
+    "flannel-ipip": Mode(Flannel, {"backend": "ipip"}, "IP-in-IP between nodes; the route's gateway is the far end"),
+    "calico-bgp": Mode(Calico, {"encap": "none"}, "routed pods, blocks spread by BGP, no encapsulation"),
+    "calico-ipip": Mode(Calico, {"encap": "ipip"}, "routed pods, IP-in-IP between all nodes"),
+    "calico-ipip-crosssubnet": Mode(
+        Calico, {"encap": "ipip", "cross_subnet": True}, "routed pods, IP-in-IP between subnets only"
     ),
-    "flannel-host-gw": Mode(
-        Flannel, {"backend": "host-gw"}, "routes each range by its node's address; nodes share a subnet"
+    "calico-vxlan": Mode(Calico, {"encap": "vxlan"}, "routed pods, VXLAN between all nodes, no BGP"),
+    "calico-vxlan-crosssubnet": Mode(
+        Calico, {"encap": "vxlan", "cross_subnet": True}, "routed pods, VXLAN between subnets only"
     ),
+    "geneve": Mode(Geneve, {}, "routed pods, a point-to-point Geneve tunnel for each pair of nodes"),
 }
 
 

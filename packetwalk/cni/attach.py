@@ -36,7 +36,7 @@ def bridge_pod(host: Host, pod: Sandbox, bridge: str, mtu: int, *, hairpin: bool
         pod.netns.route_add(network, via=host.gateway, dev="eth0")
 
 
-def routed_pod(host: Host, pod: Sandbox, mtu: int) -> None:
+def routed_pod(host: Host, pod: Sandbox, mtu: int, *, metric: int = 0) -> None:
     """CNI ADD of Calico's plugin: a /32, a gateway that proxy ARP answers for, a host route by the cali device.
 
     The device is called after the SHA-1 of NAMESPACE.POD (workload_endpoint_default.go).
@@ -45,7 +45,7 @@ def routed_pod(host: Host, pod: Sandbox, mtu: int) -> None:
     name = host.veth(pod, mtu=mtu, name=name, mac=HOST_MAC)
     for key in ("proxy_arp", "forwarding", "route_localnet"):
         host.netns.sysctl(f"net.ipv4.conf.{name}.{key}", 1)
-    host.netns.route_add(Prefix(pod.ip, 32), dev=name)
+    host.netns.route_add(Prefix(pod.ip, 32), dev=name, metric=metric)
     pod.netns.addr_add("eth0", f"{pod.ip}/32")
     pod.netns.route_add(Prefix(GATEWAY, 32), dev="eth0")
     pod.netns.route_add("default", via=GATEWAY, dev="eth0")

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packetwalk.cni.attach import bridge_add, bridge_pod
+from packetwalk.cni.base import Cni
 from packetwalk.cni.ipam import HostLocal
 
 if TYPE_CHECKING:
-    from packetwalk.addr import Prefix
     from packetwalk.kube.build import Host, Sandbox
     from packetwalk.kube.layout import Layout, Place
     from packetwalk.netns.shared import Shared
 
 
 @dataclass(frozen=True)
-class FlatBridge:
+class FlatBridge(Cni):
     """Pods on a bridge; whoever set the cluster up routes each range to its node (`ip route add RANGE via NODE`).
 
     mtu: of the bridge and the pods; the plugin does not look at the network card. hairpin: hairpinMode of the plugin.
@@ -43,6 +43,3 @@ class FlatBridge:
         """A gateway must be on the link: a node of another subnet is reached by nothing but the default route."""
         if peer.ip in place.subnet:
             tables.route_add(peer.pod_cidr, via=peer.ip, dev=peer.nic)
-
-    def announced(self, host: Host) -> tuple[Prefix, ...]:
-        return ()

@@ -6,40 +6,114 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packetwalk.cni.attach import bridge_add, bridge_pod
+from packetwalk.cni.base import Cni
 from packetwalk.cni.ipam import HostLocal
+from packetwalk.netns.device import Ipip, Vxlan
 
 if TYPE_CHECKING:
-    from packetwalk.addr import Prefix
     from packetwalk.kube.build import Host, Sandbox
     from packetwalk.kube.layout import Layout, Place
     from packetwalk.netns.shared import Shared
 
+BACKENDS = {"host-gw": 0, "vxlan": Vxlan.overhead, "ipip": Ipip.overhead}
+"""The backends, and the bytes each adds to a packet."""
 BRIDGE = "cni0"
+IPIP_DEVICE = "flannel.ipip"
 
 
 @dataclass(frozen=True)
-class Flannel:
-    """backend: host-gw, vxlan or ipip."""
+class Flannel(Cni):
+    """backend: host-gw, vxlan or ipip. direct_routing: without a tunnel to nodes of the own subnet. mtu: 0 leaves it to
+    flanneld (the network card's less the tunnel's header). vni, port: of the vxlan; port 0 is the kernel's default."""
 
     backend: str = "vxlan"
+    direct_routing: bool = False
+    mtu: int = 0
+    vni: int = 1
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise ValueError(f"there is no backend {self.backend!r}; there are {', '.join(BACKENDS)}")
 
     @property
     def name(self) -> str:
         return f"flannel-{self.backend}"
 
+    @property
+    def device(self) -> str:
+        """The tunnel device; empty for host-gw."""
+        return {"vxlan": f"flannel.{self.vni}", "ipip": IPIP_DEVICE}.get(self.backend, "")
+
     def ipam(self, plan: Layout) -> HostLocal:
         return HostLocal(plan.pod_cidr)
 
+    def _mtu(self, host: Host) -> int:
+        return self.mtu or host.mtu - BACKENDS[self.backend]
+
     def setup_node(self, host: Host) -> None:
-        bridge_add(host, BRIDGE, host.mtu)
+        """The tunnel gets the range's network address as a /32, which makes no route (vxlan_network.go, ipip.go)."""
+        bridge_add(host, BRIDGE, self._mtu(host))
+        if self.backend == "vxlan":
+            host.netns.link_add(self.device, self._vxlan(host))
+        elif self.backend == "ipip":
+            host.netns.link_add(self.device, Ipip(mtu=self._mtu(host), local=host.ip, df="inherit", ttl_inherit=True))
+        if self.device:
+            host.tunnel_ip = host.pod_cidr.addr
+            host.netns.addr_add(self.device, f"{host.tunnel_ip}/32")
+
+    def _vxlan(self, host: Host) -> Vxlan:
+        """Made through netlink without `Learning`, hence nolearning; the MAC goes into the node's annotation."""
+        mac = host.mac(self.device)
+        return Vxlan(mtu=self._mtu(host), mac=mac, vni=self.vni, dport=self.port or 8472, local=host.ip, link=host.nic,
+                     learning=False)  # fmt: skip
 
     def add_pod(self, host: Host, pod: Sandbox) -> None:
-        bridge_pod(host, pod, BRIDGE, host.mtu, hairpin=True, network=host.plan.pod_cidr)
+        bridge_pod(host, pod, BRIDGE, self._mtu(host), hairpin=True, network=host.plan.pod_cidr)
 
     def peer(self, place: Place, peer: Host, tables: Shared) -> None:
-        """host-gw: a route by the peer's address, which the kernel refuses for a peer of another subnet."""
-        if peer.ip in place.subnet:
+        """host-gw and direct routing: a route by the peer's address; the kernel refuses one that is not on the link.
+
+        vxlan: neighbour, FDB entry, then the route, in this order (vxlan_network.go). ipip: the route's gateway is the
+        tunnel's far end (ipip.go); with direct routing it keeps its onlink flag.
+        """
+        on_link = peer.ip in place.subnet
+        if self.backend == "ipip":
+            dev = peer.nic if self.direct_routing and on_link else self.device
+            tables.route_add(peer.pod_cidr, via=peer.ip, dev=dev, onlink=True)
+        elif self.backend == "vxlan" and not (self.direct_routing and on_link):
+            mac = peer.netns.device(self.device).mac
+            tables.neigh_add(peer.tunnel_ip, mac, self.device)
+            tables.fdb_append(self.device, mac, dst=peer.ip)
+            tables.route_add(peer.pod_cidr, via=peer.tunnel_ip, dev=self.device, onlink=True)
+        elif on_link:
             tables.route_add(peer.pod_cidr, via=peer.ip, dev=peer.nic)
 
-    def announced(self, host: Host) -> tuple[Prefix, ...]:
-        return ()
+    def iptables(self, host: Host) -> str:
+        """flanneld with --ip-masq (pkg/trafficmngr/iptables/iptables.go)."""
+        cluster, own = host.plan.pod_cidr, host.pod_cidr
+        masq, forward = '-m comment --comment "flanneld masq"', '-m comment --comment "flanneld forward"'
+        return f"""*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:FLANNEL-FWD - [0:0]
+-A FORWARD {forward} -j FLANNEL-FWD
+-A FLANNEL-FWD -s {cluster} {forward} -j ACCEPT
+-A FLANNEL-FWD -d {cluster} {forward} -j ACCEPT
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+:FLANNEL-POSTRTG - [0:0]
+-A POSTROUTING {masq} -j FLANNEL-POSTRTG
+-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 {masq} -j RETURN
+-A FLANNEL-POSTRTG -s {own} -d {cluster} {masq} -j RETURN
+-A FLANNEL-POSTRTG -s {cluster} -d {own} {masq} -j RETURN
+-A FLANNEL-POSTRTG ! -s {cluster} -d {own} {masq} -j RETURN
+-A FLANNEL-POSTRTG -s {cluster} ! -d 224.0.0.0/4 {masq} -j MASQUERADE --random-fully
+-A FLANNEL-POSTRTG ! -s {cluster} -d {cluster} {masq} -j MASQUERADE --random-fully
+COMMIT
+"""

@@ -6,7 +6,7 @@ node (`setup_node`), a pod is created (`add_pod`), the daemon hears of another n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from packetwalk.kube.chance import hex_of, mac_of
 from packetwalk.kube.cidr import Ipam
 from packetwalk.kube.cluster import Cluster, Node, Pod
 from packetwalk.kube.fabric import Fabric
-from packetwalk.kube.layout import Layout, Place, Seat, layout
+from packetwalk.kube.layout import Layout, Place, layout
 from packetwalk.netns.device import Veth
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.shared import Shared
@@ -29,6 +29,7 @@ class Sandbox:
     pod: Pod
     netns: Netns
     ip: IPv4
+    hostif: str = ""  # the node's end of its veth pair
 
     @property
     def name(self) -> str:
@@ -47,6 +48,8 @@ class Host:
     plan: Layout
     network: Network = field(repr=False)
     ipam: Ipam = field(repr=False)
+    hosts: dict[str, Host] = field(repr=False)
+    pods: list[Sandbox] = field(default_factory=list, repr=False)
     tunnel_ip: IPv4 = ANY
 
     @property
@@ -75,6 +78,14 @@ class Host:
         """The first address of the pod range, which a bridge gets."""
         return IPv4(self.pod_cidr.addr + 1)
 
+    def claim(self, wanted: str = "") -> IPv4:
+        """The next address of the node's ranges, or the one that is wanted."""
+        return self.ipam.claim(self.name, IPv4(wanted) if wanted else None)
+
+    def others(self) -> list[Host]:
+        """All other nodes."""
+        return [host for host in self.hosts.values() if host is not self]
+
     def mac(self, dev: str) -> Mac:
         """A random address for a device of this node."""
         return mac_of(self.cluster.seed, f"{self.name}/{dev}")
@@ -88,6 +99,7 @@ class Host:
         pod.netns.link_add("eth0", Veth(mtu=mtu, mac=inner))
         self.netns.link_add(name, Veth(mtu=mtu, mac=mac if mac is not None else self.mac(name)))
         self.network.connect((pod.name, "eth0"), (self.name, name))
+        pod.hostif = name
         if master:
             self.netns.link_set(name, master=master, port={"hairpin": hairpin} if hairpin else None)
         return name
@@ -99,46 +111,48 @@ def build(cluster: Cluster) -> Network:
     network = Network(f"{cluster.cni.name} cluster of {len(plan.seats)} nodes")
     fabric = Fabric(cluster, plan, network)
     ipam = cluster.cni.ipam(plan)
-    hosts = {seat.node.name: _host(seat, cluster, plan, network, fabric, ipam) for seat in plan.seats}
-    _pods(cluster, hosts)
-    _peers(cluster, list(hosts.values()))
+    hosts: dict[str, Host] = {}
     for seat in plan.seats:
+        netns = network.add(Netns(seat.node.name, cluster.seed), "node")
+        netns.conntrack = True  # kube-proxy's nat table has it on, on every node
+        fabric.plug(seat, netns)
+        host = Host(seat.node, seat.place, seat.ip, netns, cluster, plan, network, ipam, hosts)
+        ipam.join(host.name, _wanted(seat.node))
+        hosts[host.name] = host
+    for host in hosts.values():
+        cluster.cni.setup_node(host)
+    _pods(cluster, hosts)
+    _peers(cluster, hosts.values())
+    for seat in plan.seats:
+        cluster.cni.settle(hosts[seat.node.name])
         for prefix in cluster.cni.announced(hosts[seat.node.name]):
             fabric.learn(prefix, seat)
     return network
 
 
-def _host(seat: Seat, cluster: Cluster, plan: Layout, network: Network, fabric: Fabric, ipam: Ipam) -> Host:
-    """A node: its card is plugged in, it gets a pod range, the CNI's daemon starts."""
-    netns = network.add(Netns(seat.node.name, cluster.seed), "node")
-    netns.conntrack = True  # kube-proxy's nat table has it on, on every node
-    fabric.plug(seat, netns)
-    host = Host(seat.node, seat.place, seat.ip, netns, cluster, plan, network, ipam)
-    ipam.join(host.name, Prefix.parse(seat.node.pod_cidr) if seat.node.pod_cidr else None)
-    cluster.cni.setup_node(host)
-    return host
+def _wanted(node: Node) -> Prefix | None:
+    try:
+        return Prefix.parse(node.pod_cidr) if node.pod_cidr else None
+    except ValueError as error:
+        raise ValueError(f"node {node.name!r}: pod range {error}") from None
 
 
 def _pods(cluster: Cluster, hosts: dict[str, Host]) -> None:
     """The kubelet's part: a sandbox each, then CNI ADD. Addresses asked for are given out before the others."""
-    given = {p.room: _claim(hosts[p.node], p) for p in cluster.pods if p.ip}
+    given = {p.room: hosts[p.node].claim(p.ip) for p in cluster.pods if p.ip}
     for pod in cluster.pods:
         host = hosts[pod.node]
-        ip = given[pod.room] if pod.ip else _claim(host, pod)
+        ip = given[pod.room] if pod.ip else host.claim()
         netns = host.network.add(Netns(pod.room, cluster.seed), "pod")
         sandbox = Sandbox(pod, netns, ip)
+        host.pods.append(sandbox)
         cluster.cni.add_pod(host, sandbox)
         for port in pod.listen:
             netns.listen(port)
 
 
-def _claim(host: Host, pod: Pod) -> IPv4:
-    return host.ipam.claim(host.name, IPv4(pod.ip) if pod.ip else None)
-
-
-def _peers(cluster: Cluster, hosts: Iterable[Host]) -> None:
+def _peers(cluster: Cluster, hosts: Collection[Host]) -> None:
     """What daemons write about other nodes, once for each subnet: all of its nodes write the same."""
-    hosts = list(hosts)
     groups: dict[Place, list[Host]] = {}
     for host in hosts:
         groups.setdefault(host.place, []).append(host)

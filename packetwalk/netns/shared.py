@@ -28,10 +28,11 @@ class Shared:
         self.fdb_to: dict[str, list[Key]] = {}
 
     def route_add(self, dst: Prefix, *, dev: str, via: IPv4 = ANY, onlink: bool = False, proto: str = "boot",
-                  mtu: int = 0) -> None:  # fmt: skip
+                  mtu: int = 0, metric: int = 0) -> None:  # fmt: skip
         """`ip route add`, unchecked: each namespace has the device."""
         scope = SCOPE_GLOBAL if via else SCOPE_LINK
-        route = Route(dst, (Nexthop(dev, via, onlink=onlink),), scope=scope, proto=proto, mtu=mtu)
+        hop = Nexthop(dev, via, onlink=onlink)
+        route = Route(dst, (hop,), scope=scope, metric=metric, proto=proto, mtu=mtu)
         self.routes.add(route)
         self.routes_to.setdefault(self.about, []).append(route)
 

@@ -8,14 +8,33 @@ from packetwalk.kube.build import build
 from packetwalk.kube.cluster import default_cluster
 from packetwalk.trace import Flow
 
+PLAIN = "a > node-1 > fabric > node-2 > b > node-2 > fabric > node-1 > a : reply ttl 62"
+SPLIT = "a > node-1 > tor-1 > router [drop IP_INNOROUTES] : timeout"
+
+
+def tunnelled(kind: str) -> str:
+    """The walk through a tunnel of that kind."""
+    there, back = f"node-1 [+{kind}] > fabric > node-2 [-{kind}]", f"node-2 [+{kind}] > fabric > node-1 [-{kind}]"
+    return f"a > {there} > b > {back} > a : reply ttl 62"
+
+
 WALKS = {
-    "flat-bridge": "a > node-1 > fabric > node-2 > b > node-2 > fabric > node-1 > a : reply ttl 62",
-    "flannel-host-gw": "a > node-1 > fabric > node-2 > b > node-2 > fabric > node-1 > a : reply ttl 62",
+    "flat-bridge": PLAIN,
+    "flannel-host-gw": PLAIN,
+    "flannel-vxlan": tunnelled("vxlan"),
+    "flannel-ipip": tunnelled("ipip"),
+    "calico-bgp": PLAIN,
+    "calico-ipip": tunnelled("ipip"),
+    "calico-ipip-crosssubnet": PLAIN,
+    "calico-vxlan": tunnelled("vxlan"),
+    "calico-vxlan-crosssubnet": PLAIN,
+    "geneve": tunnelled("geneve"),
 }
-SAME_NODE = {
-    "flat-bridge": "a > node-1 > c > node-1 > a : reply ttl 64",
-    "flannel-host-gw": "a > node-1 > c > node-1 > a : reply ttl 64",
-}
+ROUTED = {"calico-bgp", "calico-ipip", "calico-ipip-crosssubnet", "calico-vxlan", "calico-vxlan-crosssubnet", "geneve"}
+SAME_NODE = {mode: f"a > node-1 > c > node-1 > a : reply ttl {63 if mode in ROUTED else 64}" for mode in WALKS}
+ACROSS = {"flat-bridge": "", "flannel-host-gw": "", "calico-bgp": "", "flannel-vxlan": "vxlan", "flannel-ipip": "ipip",
+          "calico-ipip": "ipip", "calico-ipip-crosssubnet": "ipip", "calico-vxlan": "vxlan",
+          "calico-vxlan-crosssubnet": "vxlan", "geneve": "geneve"}  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -24,6 +43,24 @@ def test_the_walk_between_nodes_and_on_one(mode: str) -> None:
     for dst, expected in (("b", WALKS[mode]), ("c", SAME_NODE[mode])):
         trace = walk(network, Flow("icmp", "a", address_of(network, dst)))
         assert trace.minimal() == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_walk_between_two_subnets(mode: str) -> None:
+    """Without a tunnel the router has to know the pods' ranges, and here nobody tells it."""
+    network = build(default_cluster(find(mode), racks=2))
+    trace = walk(network, Flow("icmp", "a", address_of(network, "b")))
+    kind = ACROSS[mode]
+    expected = SPLIT if not kind else tunnelled(kind).replace(" fabric ", " tor-1 > router > tor-2 ", 1).replace(
+        " fabric ", " tor-2 > router > tor-1 ")  # fmt: skip
+    assert trace.minimal() == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tcp_to_the_port_that_listens(mode: str) -> None:
+    network = build(default_cluster(find(mode), nodes=3, racks=1))
+    trace = walk(network, Flow("tcp", "a", address_of(network, "b"), 80, size=100))
+    assert (trace.result.outcome, trace.result.echoed) == ("connected", 100)
 
 
 @pytest.mark.parametrize("mode", MODES)
