@@ -127,6 +127,7 @@ class Found(NamedTuple):
 
 
 Rule = PolicyRule | None
+REMEMBERED = 4096  # so many kinds of packets know their rules; then it starts afresh
 Question = tuple[PolicyRule, Test | None, int]
 NO_ROUTE = Found("ENETUNREACH", None, None, None)
 THROWN = Found("EAGAIN", None, None, None)
@@ -265,7 +266,7 @@ class Learned(NamedTuple):
 class Fib:
     """Policy rules, tables, and the exceptions learned for single destinations (path MTU, redirect)."""
 
-    __slots__ = ("_asked", "custom", "exceptions", "flow_dissect", "linked", "rules", "tables")
+    __slots__ = ("_asked", "_questions", "custom", "exceptions", "flow_dissect", "linked", "rules", "tables")
 
     def __init__(self) -> None:
         self.set_rules([PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253)])
@@ -277,7 +278,7 @@ class Fib:
         """The same rules and tables, with exceptions of its own to learn into."""
         copy = Fib.__new__(Fib)
         copy.rules, copy.tables, copy.custom, copy.linked = self.rules, self.tables, self.custom, self.linked
-        copy.flow_dissect, copy._asked = self.flow_dissect, self._asked
+        copy.flow_dissect, copy._questions, copy._asked = self.flow_dissect, self._questions, self._asked
         copy.exceptions = dict(self.exceptions)
         return copy
 
@@ -288,11 +289,10 @@ class Fib:
         """Put these rules in the place of all; equal priorities keep their order. A `goto` wants a rule just there."""
         targets = {r.priority for r in rules}
         rules = [r._replace(unresolved=r.action == "goto" and r.goto not in targets) for r in rules]
-        self.rules = sorted(rules, key=lambda r: r.priority)
+        self._compile(sorted(rules, key=lambda r: r.priority))
         self.custom = any(r.compiled() or r.oddity for r in self.rules) or len(self.rules) != 3
         # fib_rules_require_fldissect: whether a lookup needs the transport header of a packet that came in
         self.flow_dissect = any(r.proto or r.sport or r.dport for r in self.rules)
-        self._asked: dict[str, tuple[Question, ...]] = {}
 
     def link_down(self, dev: str) -> None:
         """fib_sync_down_dev and fib_flush: the next hops by a device that went down are dead, those of local routes
@@ -318,7 +318,7 @@ class Fib:
     def attach_rules(self, devices: Collection[str]) -> None:
         """attach_rules and detach_rules: a rule keeps note of which devices it names are not there."""
         if self.custom:
-            self.rules, self._asked = [r._replace(detached=r.missing(devices)) for r in self.rules], {}
+            self._compile([r._replace(detached=r.missing(devices)) for r in self.rules])
 
     def routes(self, table: int = 254) -> list[Route]:
         """The table as `ip route show table N` lists it: by prefix, then metric."""
@@ -330,8 +330,8 @@ class Fib:
     def lookup(self, flow: Flow, choose: int = 0) -> Found:
         """fib_lookup: the first rule that matches and whose table has an answer."""
         avoid = {name for name, device in self.linked.items() if not device.running} if self.linked else ()
-        tables, jump = self.tables, 0
-        for rule, test, number in self._asked.get(flow.iif) or self._ask(flow.iif):
+        tables, jump, iif, mark, src = self.tables, 0, flow.iif, flow.mark, flow.src
+        for rule, test, number in self._asked.get((iif, mark, src)) or self._ask(iif, mark, src):
             if (test is not None and not test(flow)) or (jump and rule.priority < jump):
                 continue
             if number < 0:
@@ -349,13 +349,19 @@ class Fib:
             return found
         return NO_ROUTE
 
-    def _ask(self, iif: str) -> tuple[Question, ...]:
-        """The rules that a packet from that device may match, each with its test and its table (-1: it has none, or
-        an oddity forbids to ask it); kept until rules change."""
-        may = [r for r in self.rules if r.iif in ("", iif) or r.invert]
-        tables = [r.action if isinstance(r.action, int) and not r.oddity else -1 for r in may]
-        self._asked[iif] = asked = tuple((r, r.compiled(), n) for r, n in zip(may, tables, strict=True))
+    def _ask(self, iif: str, mark: int, src: int) -> tuple[Question, ...]:
+        """The rules that a packet from that device and source with that mark may match; kept until rules change."""
+        if len(self._asked) >= REMEMBERED:
+            self._asked.clear()
+        self._asked[iif, mark, src] = asked = tuple(q for q in self._questions if q[0].may_match(iif, mark, src))
         return asked
+
+    def _compile(self, rules: list[PolicyRule]) -> None:
+        """Each rule with its test and its table (-1: it has none, or an oddity forbids to ask it)."""
+        self.rules = rules
+        self._asked: dict[tuple[str, int, int], tuple[Question, ...]] = {}
+        tables = [r.action if isinstance(r.action, int) and not r.oddity else -1 for r in rules]
+        self._questions = [(r, r.compiled(), table) for r, table in zip(rules, tables, strict=True)]
 
     def is_local(self, addr: int) -> bool:
         """Whether the local table says the address is ours (inet_addr_type == RTN_LOCAL)."""

@@ -33,7 +33,8 @@ def link_in(v: Visit, skb: Skb) -> str | None:
         skb.pkt_type = packet_type(eth, device.mac)
     if device.master:
         return "bridge"
-    skb.bridged, skb.frag_max = "", 0  # ip_rcv_core clears IPCB: a bridge's reassembly is forgotten
+    if skb.bridged:
+        skb.bridged, skb.frag_max = "", 0  # ip_rcv_core clears IPCB: a bridge's reassembly is forgotten
     skb.packet = skb.packet.pull()
     if eth.type == ETH_IP:
         return "prerouting"
@@ -80,11 +81,9 @@ def route_in(v: Visit, skb: Skb) -> str | None:
         v.unsupported(skb, "route", f"{by} {by.oddity}" if by is not None else f"to multicast {ip.dst}")
         return None
     v.step("route_in", result.dev, by or result.error, skb.packet)
-    if result.kind == "error":
-        return "ip_error"
-    if result.kind in ("local", "broadcast"):
-        return "input"
-    return "forward"
+    if result.kind == "unicast":
+        return "forward"
+    return "ip_error" if result.kind == "error" else "input"
 
 
 def input_(v: Visit, skb: Skb) -> str | None:

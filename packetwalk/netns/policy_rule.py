@@ -73,6 +73,11 @@ class PolicyRule(NamedTuple):
         if dport is not None:
             yield lambda flow: dport[0] <= flow.dport <= dport[1]
 
+    def may_match(self, iif: str, mark: int, src: int) -> bool:
+        """Whether a packet of which only that much is known can match."""
+        mine = self.iif in ("", iif) and not (self.fwmark ^ mark) & self.fwmask
+        return self.invert or (mine and not (src ^ self.src.addr) & MASKS[self.src.length])
+
     def missing(self, devices: Collection[str]) -> frozenset[str]:
         """Those of `iif` and `oif` that name none of these devices."""
         return frozenset(key for key, name in (("iif", self.iif), ("oif", self.oif)) if name and name not in devices)

@@ -322,7 +322,7 @@ def device(room: Netns, name: str) -> Device:
     return room.devices[name]
 
 
-DERIVED = frozenset({"_asked", "_confs", "_ports", "_locals", "_tunnel_ports"})
+DERIVED = frozenset({"_asked", "_questions", "_confs", "_ports", "_locals", "_tunnel_ports"})
 """What a room computes from its configuration and forgets again."""
 
 
