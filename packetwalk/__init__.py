@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from packetwalk.addr import IPv4, Mac, Prefix
+    from packetwalk.edit import whatif
     from packetwalk.engine.costs import load_costs
     from packetwalk.engine.walk import address_of, walk
     from packetwalk.netns.device import Bridge, Veth, Vxlan
@@ -31,6 +32,7 @@ SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
 
 _HOME = {
     "addr": ("IPv4", "Mac", "Prefix"),
+    "edit": ("whatif",),
     "engine.costs": ("load_costs",),
     "engine.walk": ("address_of", "walk"),
     "netns.device": ("Bridge", "Veth", "Vxlan"),
@@ -64,6 +66,7 @@ __all__ = [
     "load_costs",
     "load_snapshot",
     "walk",
+    "whatif",
 ]
 
 

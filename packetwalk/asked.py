@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from packetwalk.hint import unknown
 from packetwalk.source import SAMPLE, check_folder, from_mode, from_snapshot
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ ModeOption = Annotated[
 ]
 NodesOption = Annotated[int, typer.Option("--nodes", metavar="N", help="With --cni: how many nodes.")]
 RacksOption = Annotated[int, typer.Option("--racks", metavar="N", help="With --cni: how many racks, each a subnet.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="LINE", help="'ROOM WORDS of ip, bridge or sysctl' to change first. Repeatable."),
+]
 Src = Annotated[str, typer.Argument(metavar="SRC", help="Room that sends.", autocompletion=complete_room)]
 Dst = Annotated[
     str, typer.Argument(metavar="DST", help="Room or IPv4 address it sends to.", autocompletion=complete_room)
@@ -97,19 +102,36 @@ def snapshot_folder(folder: Path) -> None:
 
 
 def load_network(
-    snapshot: Path | None, seed: int = 0, *, cni: str | None = None, nodes: int = 2, racks: int = 1
-) -> Network:
-    """The network of a snapshot's folder, or of the default cluster under a CNI; the sample where neither is given."""
+    snapshot: Path | None, seed: int = 0, *, cni: str | None = None, nodes: int = 2, racks: int = 1,
+    sets: Iterable[str] | None = None,
+) -> Network:  # fmt: skip
+    """The network of a snapshot's folder, or of the default cluster under a CNI; the sample where neither is given.
+
+    sets: lines of --set that change it."""
     if snapshot is not None and cni is not None:
         raise BadInput("--snapshot and --cni exclude each other")
     within("--nodes", nodes, 1, 100_000)
     within("--racks", racks, 1, 10_000)
     try:
         if cni is not None:
-            return from_mode(cni, nodes=nodes, racks=racks, seed=seed)
-        return from_snapshot(snapshot or SAMPLE, seed)
+            network = from_mode(cni, nodes=nodes, racks=racks, seed=seed)
+        else:
+            network = from_snapshot(snapshot or SAMPLE, seed)
     except ValueError as error:
         raise BadInput(str(error)) from None
+    change(network, sets or ())
+    return network
+
+
+def change(network: Network, sets: Iterable[str]) -> None:
+    """Do what lines of --set say to a network that is nobody else's."""
+    for line in sets:
+        from packetwalk.edit import apply
+
+        try:
+            apply(network, line)
+        except ValueError as error:
+            raise BadInput(f"--set {error}") from None
 
 
 def known(word: str, words: Iterable[str], what: str) -> str:
@@ -117,11 +139,7 @@ def known(word: str, words: Iterable[str], what: str) -> str:
     words = list(words)
     if word in words:
         return word
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, words, 1, 0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(words)}"
-    raise BadInput(f"there is no {what} {word!r}; {hint}")
+    raise BadInput(unknown(what, word, words))
 
 
 def within(option: str, value: int | None, low: int, high: int) -> None:

@@ -28,6 +28,7 @@ from packetwalk.asked import (
     NodesOption,
     RacksOption,
     SeedOption,
+    SetOption,
     SizeOption,
     Snapshot,
     Src,
@@ -95,6 +96,7 @@ def walk(
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
+    sets: SetOption = None,
     icmp: IcmpOption = False,
     udp: UdpOption = None,
     tcp: TcpOption = None,
@@ -122,7 +124,7 @@ def walk(
     """
     colour = _colour(color)
     layout = _layout(full, minimal, output)
-    network = load_network(snapshot, seed, cni=cni, nodes=nodes, racks=racks)
+    network = load_network(snapshot, seed, cni=cni, nodes=nodes, racks=racks, sets=sets)
     flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
     trace = _walk(network, flow, cold, costs)
     emit(_text(trace, layout, colour))
@@ -135,6 +137,7 @@ def rooms(
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
+    sets: SetOption = None,
 ) -> None:
     """List the rooms of a network: name, role, addresses.
 
@@ -143,7 +146,7 @@ def rooms(
       packetwalk rooms
       packetwalk rooms --snapshot recordings/S3-flannel-vxlan
     """
-    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
+    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks, sets=sets)
     rows = []
     for room in network:
         addrs = [str(a) for d in room.devices.values() if d.kind != "loopback" for a in d.addrs]
@@ -164,6 +167,7 @@ def show(
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
+    sets: SetOption = None,
 ) -> None:
     """Print a room's table as `ip` and `bridge` print it.
 
@@ -175,7 +179,7 @@ def show(
     from packetwalk import commands as lines
 
     known(table, lines.SHOWN, "table")
-    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
+    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks, sets=sets)
     known(room, network.rooms, "room")
     emit(lines.show(network, room, table))
 
@@ -190,6 +194,7 @@ def commands(
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
+    sets: SetOption = None,
 ) -> None:
     """Print the shell lines that build the network.
 
@@ -202,7 +207,7 @@ def commands(
     """
     from packetwalk import commands as lines
 
-    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
+    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks, sets=sets)
     if room is not None:
         known(room, network.rooms, "room")
     emit("\n".join(lines.commands(network, room)))

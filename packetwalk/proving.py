@@ -23,6 +23,7 @@ from packetwalk.asked import (
     ModeOption,
     NodesOption,
     RacksOption,
+    SetOption,
     SizeOption,
     Snapshot,
     Src,
@@ -57,6 +58,7 @@ def prove(
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
+    sets: SetOption = None,
     icmp: IcmpOption = False,
     udp: UdpOption = None,
     tcp: TcpOption = None,
@@ -82,7 +84,7 @@ def prove(
     """
     known(output, FORMATS, "output format")
     _seconds(timeout)
-    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
+    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks, sets=sets)
     flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
     with _real_kernel():
         from packetwalk.prove import prove as compare
@@ -105,6 +107,7 @@ def record(
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
+    sets: SetOption = None,
     probe: Annotated[
         list[str] | None,
         typer.Option(metavar="'SRC DST ...'", help="What to send, in the words of `walk`. May be repeated."),
@@ -124,7 +127,7 @@ def record(
     Exit status: 0 written, 2 bad input, 3 something this machine has not, by name.
     """
     _seconds(timeout)
-    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks)
+    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks, sets=sets)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is there already; a new or an empty folder was expected")
     with _real_kernel():

@@ -11,6 +11,7 @@ from packetwalk import source
 NAMES = [
     "SAMPLE", "Bridge", "Flow", "Hop", "IPv4", "Mac", "Netns", "Network", "Packet", "Prefix", "Reason", "Result",
     "SnapshotError", "Step", "Trace", "Veth", "Vxlan", "address_of", "load_costs", "load_snapshot", "walk",
+    "whatif",
 ]  # fmt: skip
 
 

@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("prove",),
     ("predict", "judge", "source"),
     ("engine", "view", "kube", "cni", "snapshot", "kernel"),
-    ("commands",),
+    ("commands", "edit"),
     ("network",),
     ("netns",),
     ("netns.namespace",),
@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
      "netns.encap", "netns.hooks"),
     ("netns.fragment",),
     ("netns.route", "netns.tunnel"),
-    ("netns.visit",),
+    ("netns.visit", "netns.verbs"),
     ("netns.tables",),
     ("netns.netfilter", "netns.shared"),
     ("netns.chain",),
@@ -54,7 +54,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("text",),
     ("totals", "words"),
     ("packet",),
-    ("addr",),
+    ("addr", "hint"),
 )  # fmt: skip
 
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.

@@ -105,17 +105,21 @@ class VxlanFdb:
                 return far
         return ()
 
+    def exact(self, dev: str, mac: int) -> tuple[FdbEntry, ...]:
+        """What is known of just that address."""
+        return self.entries.get((dev, mac)) or self._shared((dev, mac))
+
     def _shared(self, key: tuple[str, int]) -> tuple[FdbEntry, ...]:
         return () if key in self.hidden else self.base.get(key, ())
 
-    def remove(self, dev: str, mac: int) -> tuple[FdbEntry, ...]:
-        """Take our own entry out, or where there is none stop counting the shared one; returns it."""
-        key = (dev, mac)
-        if own := self.entries.pop(key, ()):
-            return own
-        shared = self._shared(key)
-        self.hidden |= {key} if shared else frozenset()
-        return shared
+    def set(self, dev: str, mac: int, far: tuple[FdbEntry, ...]) -> None:
+        """These far ends in the place of all that were known; none takes the address out."""
+        key = (dev, int(mac))
+        self.entries.pop(key, None)
+        if key in self.base:
+            self.hidden |= {key}
+        if far:
+            self.entries[key] = far
 
     def append(self, entry: FdbEntry) -> None:
         key = (entry.dev, int(entry.mac))
