@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from packetwalk.addr import IPv4, Mac, Prefix
+    from packetwalk.document import load_cluster
     from packetwalk.edit import whatif
     from packetwalk.engine.costs import load_costs
     from packetwalk.engine.walk import address_of, walk
@@ -32,6 +33,7 @@ SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
 
 _HOME = {
     "addr": ("IPv4", "Mac", "Prefix"),
+    "document": ("load_cluster",),
     "edit": ("whatif",),
     "engine.costs": ("load_costs",),
     "engine.walk": ("address_of", "walk"),
@@ -63,6 +65,7 @@ __all__ = [
     "Veth",
     "Vxlan",
     "address_of",
+    "load_cluster",
     "load_costs",
     "load_snapshot",
     "walk",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from packetwalk.hint import unknown
-from packetwalk.source import SAMPLE, check_folder, from_mode, from_snapshot
+from packetwalk.source import SAMPLE, check_folder, from_file, from_mode, from_snapshot
 
 if TYPE_CHECKING:
     from packetwalk.network import Network
@@ -25,7 +25,7 @@ SIZE_MAX = 65507  # what an IPv4 datagram has left for data beside an IP and a U
 
 
 class BadInput(Exception):
-    """What was asked cannot be done; the text is one line for a person."""
+    """What was asked cannot be done; each argument is one line for a person."""
 
 
 def complete_room(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -70,6 +70,10 @@ ModeOption = Annotated[
         autocompletion=complete_mode,
     ),
 ]
+FileOption = Annotated[
+    Path | None,
+    typer.Option("--file", "-f", metavar="FILE", help="A cluster.yaml (`packetwalk schema --example` prints one)."),
+]
 NodesOption = Annotated[int, typer.Option("--nodes", metavar="N", help="With --cni: how many nodes.")]
 RacksOption = Annotated[int, typer.Option("--racks", metavar="N", help="With --cni: how many racks, each a subnet.")]
 SetOption = Annotated[
@@ -102,23 +106,29 @@ def snapshot_folder(folder: Path) -> None:
 
 
 def load_network(
-    snapshot: Path | None, seed: int = 0, *, cni: str | None = None, nodes: int = 2, racks: int = 1,
-    sets: Iterable[str] | None = None,
+    snapshot: Path | None, seed: int = 0, *, file: Path | None = None, cni: str | None = None, nodes: int = 2,
+    racks: int = 1, sets: Iterable[str] | None = None,
 ) -> Network:  # fmt: skip
-    """The network of a snapshot's folder, or of the default cluster under a CNI; the sample where neither is given.
+    """The network of a snapshot's folder, of a cluster.yaml, or of the default cluster under a CNI; else the sample.
 
-    sets: lines of --set that change it."""
-    if snapshot is not None and cni is not None:
-        raise BadInput("--snapshot and --cni exclude each other")
+    With a file, `cni` takes the place of its own. sets: lines of --set that change it."""
+    if snapshot is not None and (cni or file) is not None:
+        raise BadInput(f"--snapshot and {'--cni' if cni is not None else '--file'} exclude each other")
+    if file is not None and (nodes, racks) != (2, 1):
+        raise BadInput(f"--nodes and --racks are for the cluster that is built without a file; {file} has its own")
     within("--nodes", nodes, 1, 100_000)
     within("--racks", racks, 1, 10_000)
     try:
-        if cni is not None:
+        if file is not None:
+            network = from_file(file, cni=cni, seed=seed)
+        elif cni is not None:
             network = from_mode(cni, nodes=nodes, racks=racks, seed=seed)
         else:
             network = from_snapshot(snapshot or SAMPLE, seed)
     except ValueError as error:
-        raise BadInput(str(error)) from None
+        raise BadInput(*error.args) from None
+    except OSError as error:
+        raise BadInput(f"{error.filename}: {error.strerror}") from None
     change(network, sets or ())
     return network
 

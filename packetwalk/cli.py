@@ -23,6 +23,7 @@ from packetwalk.asked import (
     ColdOption,
     DfOption,
     Dst,
+    FileOption,
     IcmpOption,
     ModeOption,
     NodesOption,
@@ -93,6 +94,7 @@ def walk(
     src: Src,
     dst: Dst,
     snapshot: Snapshot = None,
+    file: FileOption = None,
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
@@ -124,7 +126,7 @@ def walk(
     """
     colour = _colour(color)
     layout = _layout(full, minimal, output)
-    network = load_network(snapshot, seed, cni=cni, nodes=nodes, racks=racks, sets=sets)
+    network = load_network(snapshot, seed, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
     flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
     trace = _walk(network, flow, cold, costs)
     emit(_text(trace, layout, colour))
@@ -134,6 +136,7 @@ def walk(
 @app.command()
 def rooms(
     snapshot: Snapshot = None,
+    file: FileOption = None,
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
@@ -146,7 +149,7 @@ def rooms(
       packetwalk rooms
       packetwalk rooms --snapshot recordings/S3-flannel-vxlan
     """
-    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks, sets=sets)
+    network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
     rows = []
     for room in network:
         addrs = [str(a) for d in room.devices.values() if d.kind != "loopback" for a in d.addrs]
@@ -164,6 +167,7 @@ def show(
         str, typer.Argument(metavar="TABLE", help="routes|rules|neigh|fdb|links|addrs.", autocompletion=complete_table)
     ],
     snapshot: Snapshot = None,
+    file: FileOption = None,
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
@@ -179,7 +183,7 @@ def show(
     from packetwalk import commands as lines
 
     known(table, lines.SHOWN, "table")
-    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks, sets=sets)
+    network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
     known(room, network.rooms, "room")
     emit(lines.show(network, room, table))
 
@@ -191,6 +195,7 @@ def commands(
         typer.Argument(metavar="[NETNS]", help="Only this room and its wires.", autocompletion=complete_room),
     ] = None,
     snapshot: Snapshot = None,
+    file: FileOption = None,
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
@@ -207,7 +212,7 @@ def commands(
     """
     from packetwalk import commands as lines
 
-    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks, sets=sets)
+    network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
     if room is not None:
         known(room, network.rooms, "room")
     emit("\n".join(lines.commands(network, room)))
@@ -226,6 +231,30 @@ def modes() -> None:
     about = all_modes()
     width = max(map(len, about))
     emit("\n".join(f"{name:{width}}  {line}" for name, line in about.items()))
+
+
+@app.command()
+def schema(
+    example: Annotated[bool, typer.Option("--example", help="A cluster.yaml to start from instead.")] = False,
+) -> None:
+    """Print the JSON schema of cluster.yaml, which editors check a file by while it is written.
+
+    \b
+    Examples:
+      packetwalk schema > cluster.schema.json
+      packetwalk schema --example > cluster.yaml
+      packetwalk walk a b -f cluster.yaml
+    """
+    from packetwalk.source import EXAMPLE
+
+    if example:
+        emit(EXAMPLE.read_text(encoding="utf-8").rstrip())
+        return
+    import json
+
+    from packetwalk.document.model import schema as form
+
+    emit(json.dumps(form(), indent=1))
 
 
 @app.command()
@@ -324,8 +353,9 @@ def _version() -> str:
         return "(not installed: run from its source)"
 
 
-def _complain(line: str) -> int:
-    print(f"packetwalk: {' '.join(line.split())}", file=sys.stderr)
+def _complain(*lines: str) -> int:
+    for line in lines:
+        print(f"packetwalk: {' '.join(line.split())}", file=sys.stderr)
     return BAD_INPUT
 
 
@@ -335,7 +365,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         status = command.main(args=argv, prog_name="packetwalk", standalone_mode=False)
     except BadInput as error:
-        return _complain(str(error))
+        return _complain(*map(str, error.args))
     except proving.Missing as error:
         _complain(str(error))
         return proving.MISSING

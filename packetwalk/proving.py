@@ -19,6 +19,7 @@ from packetwalk.asked import (
     ColdOption,
     DfOption,
     Dst,
+    FileOption,
     IcmpOption,
     ModeOption,
     NodesOption,
@@ -55,6 +56,7 @@ def prove(
     src: Src,
     dst: Dst,
     snapshot: Snapshot = None,
+    file: FileOption = None,
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
@@ -84,12 +86,12 @@ def prove(
     """
     known(output, FORMATS, "output format")
     _seconds(timeout)
-    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks, sets=sets)
+    network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
     flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
     with _real_kernel():
         from packetwalk.prove import prove as compare
 
-        proof = compare(network, flow, cold=cold, timeout=timeout, files=snapshot or (None if cni else SAMPLE))
+        proof = compare(network, flow, cold=cold, timeout=timeout, files=snapshot or (None if cni or file else SAMPLE))
     if output == "json":
         emit(json.dumps(proof.to_dict(), indent=1))
     else:
@@ -104,6 +106,7 @@ def record(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write, new or empty.")],
     snapshot: Snapshot = None,
+    file: FileOption = None,
     cni: ModeOption = None,
     nodes: NodesOption = 2,
     racks: RacksOption = 1,
@@ -127,7 +130,7 @@ def record(
     Exit status: 0 written, 2 bad input, 3 something this machine has not, by name.
     """
     _seconds(timeout)
-    network = load_network(snapshot, cni=cni, nodes=nodes, racks=racks, sets=sets)
+    network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is there already; a new or an empty folder was expected")
     with _real_kernel():
@@ -140,7 +143,7 @@ def record(
             probes.append({"spec": spec_of(flow, timeout)})
         if not probes:
             raise BadInput("nothing to send: give --probe 'SRC DST ...' or --like RECORDING")
-        recording = write(network, probes, folder, files=snapshot or (None if cni else SAMPLE))
+        recording = write(network, probes, folder, files=snapshot or (None if cni or file else SAMPLE))
     emit("\n".join(f"{p['name']}: {p['result']['outcome']}, {len(p['frames'])} frames" for p in recording["probes"]))
 
 

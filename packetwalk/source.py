@@ -1,4 +1,5 @@
-"""Where a command's network comes from: a folder of real tables, or a cluster whose nodes a CNI fills."""
+"""Where a command's network comes from: a folder of real tables, or a cluster (of a file, or the default one) that a
+CNI fills."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from packetwalk.network import Network
 
 SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
+EXAMPLE = Path(__file__).parent / "samples" / "cluster.yaml"
 
 
 def from_snapshot(folder: Path, seed: int = 0) -> Network:
@@ -37,3 +39,30 @@ def from_mode(cni: str, *, nodes: int = 2, racks: int = 1, seed: int = 0) -> Net
     from packetwalk.kube.cluster import default_cluster
 
     return build(default_cluster(parse(cni), nodes=nodes, racks=racks, seed=seed))
+
+
+def from_file(path: Path, *, cni: str | None = None, seed: int = 0) -> Network:
+    """The cluster of a cluster.yaml, under another CNI or seed if told.
+
+    ValueError whose `args` are a line for each thing that is wrong; OSError for a file that cannot be read.
+    """
+    from dataclasses import replace
+
+    from packetwalk.cni import parse
+    from packetwalk.document import read
+    from packetwalk.edit import apply
+    from packetwalk.kube.build import build
+
+    file = read(path)
+    cluster = file.cluster()
+    cluster = replace(cluster, cni=parse(cni) if cni is not None else cluster.cni, seed=seed or cluster.seed)
+    try:
+        network = build(cluster)
+    except ValueError as error:
+        raise file.error(str(error)) from None
+    for number, line in enumerate(file.document.set):
+        try:
+            apply(network, line)
+        except ValueError as error:
+            raise file.error(f"set: {error}", ("set", number)) from None
+    return network

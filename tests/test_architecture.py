@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("prove",),
     ("predict", "judge", "source"),
+    ("document",),
     ("engine", "view", "kube", "cni", "snapshot", "kernel"),
     ("commands", "edit"),
     ("network",),
@@ -61,6 +62,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 PACKAGES: dict[str, tuple[str, ...]] = {
     "engine": ("", "sim", "costs", "walk"),
     "view": ("", "html"),
+    "document": ("", "model", "tree"),
     "kube": ("", "build", "chance", "cidr", "cluster", "fabric", "layout"),
     "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),
     "snapshot": ("", "iproute", "links", "iptables_save", "ipset_save", "reader"),

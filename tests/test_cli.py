@@ -191,7 +191,7 @@ def test_predict_prints_one_json_object(capsys: Capture, snapshot: Path) -> None
     assert (status, out) == (0, f"p: reply, {len(probe['frames'])} frames\n")
 
 
-COMMANDS = ("walk", "rooms", "show", "commands", "modes", "predict", "prove", "record", "agree")
+COMMANDS = ("walk", "rooms", "show", "commands", "modes", "schema", "predict", "prove", "record", "agree")
 
 
 @pytest.mark.parametrize("line", ["", "--help", "-h", *(f"{command} --help" for command in COMMANDS)])

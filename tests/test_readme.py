@@ -1,7 +1,7 @@
 """The README does what it says: its console and python blocks are run, and what they show is compared.
 
 A `console` block is a transcript (see tests/transcript.py). A `python` block may be followed by a `text` block, which
-is what it prints. An `sh` block holds the make targets.
+is what it prints. An `sh` block holds the make targets, a `yaml` block a cluster that can be built.
 """
 
 import contextlib
@@ -54,8 +54,14 @@ def test_python_prints_what_the_readme_shows(block: Block, shown: str, monkeypat
     assert matches(shown.strip(), out.getvalue().strip())
 
 
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=lambda b: f"line {b.line}")
+def test_a_cluster_in_the_readme_can_be_walked(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(block.text, encoding="utf-8")
+    assert "reply ttl 62" in answer(f"packetwalk walk a b --minimal -f {tmp_path / 'cluster.yaml'}")
+
+
 def test_every_block_says_what_it_is() -> None:
-    assert {block.language for block in BLOCKS} <= {"console", "python", "text", "sh"}
+    assert {block.language for block in BLOCKS} <= {"console", "python", "text", "sh", "yaml"}
     assert len(COMMANDS) >= 5 and SNIPPETS
 
 
