@@ -37,7 +37,7 @@ def input_route(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop:
     if kind == "broadcast":
         return _broadcast(t, skb, ip, now, found)
     if kind == "local":
-        verdict = validate_source(t, skb, ip, "")
+        verdict = validate_source(t, skb, ip, "", conf)
         if not isinstance(verdict, bool):
             return verdict
         return Rt("local", dev, found=found, input=True)
@@ -52,12 +52,12 @@ def _forwarded(t: Tables, skb: Skb, ip: Ip, now: int, found: Found, conf: Device
     """__mkroute_input: check the source, see whether a redirect is due, look for what was learned."""
     hop = found.hop
     assert hop is not None
-    verdict = validate_source(t, skb, ip, hop.dev)
+    verdict = validate_source(t, skb, ip, hop.dev, conf)
     if not isinstance(verdict, bool):
         return verdict
     if hop.dev == skb.dev and verdict and conf.send_redirects:
         skb.redirect = conf.shared_media or onlink(t, hop.dev, ip.src, hop.via)
-    learned = t.learned(found, ip.dst, now)
+    learned = t.learned(found, ip.dst, now) if t.fib.exceptions else None
     via = learned.gateway if learned is not None and learned.gateway else hop.via
     return new(Rt, ("unicast", hop.dev, via, ANY, found, learned, "", True))
 
@@ -69,7 +69,7 @@ def onlink(t: Tables, dev: str, a: int, b: int) -> bool:
 
 def _broadcast(t: Tables, skb: Skb, ip: Ip, now: int, found: Found | None) -> Rt | Drop:
     if not is_zeronet(ip.src):
-        verdict = validate_source(t, skb, ip, "", dst=0)
+        verdict = validate_source(t, skb, ip, "", t.conf(skb.dev), dst=0)
         if not isinstance(verdict, bool):
             return verdict
     return Rt("broadcast", skb.dev, found=found, input=True)
@@ -104,13 +104,14 @@ def flow_hash(t: Tables, src: int, dst: int) -> int:
     return hash((src, dst, t.seed)) & 0x7FFFFFFF
 
 
-def validate_source(t: Tables, skb: Skb, ip: Ip, oif: str, dst: int | None = None) -> bool | Drop | Rt:
+def validate_source(
+    t: Tables, skb: Skb, ip: Ip, oif: str, conf: DeviceConf, dst: int | None = None
+) -> bool | Drop | Rt:
     """fib_validate_source: a Drop for a martian, else whether the source is directly on a link (for redirects).
 
     An Rt is the error that the way back meets something that is not modelled.
     """
     dev = skb.dev
-    conf = t.conf(dev)
     if not conf.rp_filter and (dev != oif or not conf.send_redirects):
         if conf.accept_local:
             return False
