@@ -16,7 +16,8 @@ End = tuple[str, str]
 
 
 class Wire(NamedTuple):
-    """A veth pair or a cable. rate in bit/s (0: no limit), delay in ns, queue in packets."""
+    """A veth pair or a cable. rate in bit/s (0: no limit), delay in ns, queue in packets that wait
+    while another leaves (a pfifo's limit)."""
 
     a: End
     b: End
@@ -54,11 +55,11 @@ class Network:
     def connect(self, a: End, b: End, *, rate: int = 0, delay: int = 0, queue: int = 1000) -> Wire:
         """Join two devices by a wire. Each end learns its peer's state and MTU; ValueError if one is taken."""
         wire = Wire(a, b, rate, delay, queue)
+        near, other = self._device(a), self._device(b)
         for end in (a, b):
             if end in self.wires:
                 raise ValueError(f"{end[0]}/{end[1]} is already wired to {self.far(end)}")
-            self.wires[end] = wire
-        near, other = self._device(a), self._device(b)
+        self.wires[a] = self.wires[b] = wire
         if isinstance(near, Veth) and isinstance(other, Veth):
             near.peer, other.peer = other, near
         return wire

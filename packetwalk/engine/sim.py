@@ -72,7 +72,7 @@ class Simulation:
         self.note = ""
         self._shared = Cpu() if shared_cpu else None
         self._cpus: dict[str, Cpu] = {}
-        self._free: dict[End, int] = {}  # when the transmitter of a wire's end is free again
+        self._leaving: dict[End, deque[int]] = {}  # when each frame that was given to a wire's end will have left
         self._wheel: dict[int, list[Callable[[], None]]] = {}
         self._pending = 0
         self._watchers: list[Callable[[Hop], None]] = []
@@ -172,16 +172,17 @@ class Simulation:
         """Put a frame on a wire: wait for the transmitter, then for the bits, then for the distance."""
         far = wire.b if wire.a == end else wire.a
         if wire.rate:
-            bits = size(packet) * 8 * 1_000_000_000 // wire.rate
-            free = max(self._free.get(end, 0), at)
-            if bits and (free - at) // bits >= wire.queue:
+            leaving = self._leaving.setdefault(end, deque())
+            while leaving and leaving[0] <= at:
+                leaving.popleft()
+            if len(leaving) > wire.queue:  # one is being sent, the others wait
                 hop.steps.append(
                     Step("drop", end[1], Drop(Reason.QDISC_DROP, f"{wire.queue} packets wait already"), packet)
                 )
                 hop.times.append(at)
                 return
-            self._free[end] = free + bits
-            at = free + bits
+            at = (leaving[-1] if leaving else at) + size(packet) * 8 * 1_000_000_000 // wire.rate
+            leaving.append(at)
         room, dev = far
         self._pending += 1
         work = Work(room, dev, lambda ns, now: ns.receive(dev, packet, now), cause)
