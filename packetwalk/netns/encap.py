@@ -145,7 +145,7 @@ def _check_pmtu(v: Visit, skb: Skb, device: Tunnel, inner: Ip | None, room: int)
     quote = skb.packet.pull()  # iptunnel_pmtud_build_icmp
     n = min(length, 576 - IP_LEN - ICMP_LEN)
     error = ip_packet(
-        Ip(inner.dst, inner.src, PROTO_ICMP, 0, 64),
+        Ip(inner.dst, inner.src, PROTO_ICMP, 0, 64, df=True),
         Icmp(UNREACHABLE, FRAG_NEEDED, mtu=room),
         payload=Slice(quote, 0, n),
     )
