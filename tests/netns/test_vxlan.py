@@ -254,8 +254,8 @@ def test_with_df_set_the_error_goes_to_the_tunnel_end() -> None:
 
 @pytest.mark.parametrize("df", [True, False])
 def test_a_tunnel_on_a_bridge_answers_for_what_does_not_fit(df: bool) -> None:
-    """skb_tunnel_check_pmtu, iptunnel_pmtud_build_icmp: as a bridge port it is no hop; the answer seems to come from the
-    destination, with DF, id 0 and tos 0 (seen on 6.18)."""
+    """skb_tunnel_check_pmtu, iptunnel_pmtud_build_icmp: as a bridge port it is no hop; the answer seems to come from
+    the destination, with DF, id 0 and tos 0 (seen on 6.18)."""
     room = node()
     room.link_set("eth0", mtu=1300)
     steps = bridged(room, echo(IN, FAR_IN, size=1300, df=df))
