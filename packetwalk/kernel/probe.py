@@ -109,15 +109,17 @@ class Programs:
 
     def drop(self, sock: socket.socket) -> None:
         """Close a socket without a farewell that could be lost and repeated (SO_LINGER 0: at most a reset)."""
-        with suppress(KeyError):
+        with suppress(KeyError, ValueError):
             self._selector.unregister(sock)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+        with suppress(OSError):  # it is closed already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
         sock.close()
 
     def _tell(self, client: Client, events: int) -> None:
         client.ready(events)
         if client.over:
             self._selector.unregister(client.socket)
+            client.leave()
         else:
             self._selector.modify(client.socket, READ | client.wants, partial(self._tell, client))
 
@@ -218,6 +220,9 @@ class Client:
     def late(self) -> None:
         """The time is over: look once more."""
 
+    def leave(self) -> None:
+        """It is over: what a program does with its socket then."""
+
     @property
     def over(self) -> bool:
         """Whether the client is done with its socket."""
@@ -311,6 +316,10 @@ class Stream(Client):
 
     def _failed(self, number: int) -> None:
         self.result, self.ended = {"outcome": "error", "errno": _word(number)}, True
+
+    def leave(self) -> None:
+        if self.connected is None:  # an error met in connect() is only noted: the kernel would go on (sk_err_soft)
+            self.socket.close()
 
     def ready(self, events: int) -> None:
         try:

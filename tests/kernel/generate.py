@@ -353,7 +353,7 @@ class Maker:
                 self.say("unroute", room, "default" if room in self.hosts else self.chance.choice(sorted(self.at)))
             case "secondary":
                 addr = self.chance.choice(self.own[room])
-                self.say("addr", room, dev, f"{self.nth(addr, 1)}/24")
+                self.say("addr", room, dev, f"{self.nth(addr, 77)}/24")
 
     def _odd_neighbour(self) -> None:
         """A neighbour entry that is wrong, or a proxy entry."""

@@ -120,11 +120,13 @@ def path_mtu_and_the_four_ways_to_ask() -> Asked:
 
 
 def path_mtu_below_the_least() -> Asked:
-    """min_pmtu: 552, and a lock instead of DF below it."""
+    """min_pmtu: 552, and a lock instead of DF below it; also for what TCP says."""
     return narrow(500), [
         probe("icmp a 10.0.3.2", size=1000, df=True),
         probe("icmp a 10.0.3.2", size=1000),
         probe("icmp a 10.0.3.2", size=540),
+        probe("icmp b 10.0.0.1", size=1000, df=True),
+        probe("tcp a 10.0.3.2:80"),
     ]
 
 

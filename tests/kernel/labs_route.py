@@ -199,9 +199,30 @@ def accept_local() -> Asked:
 
 def martians() -> Asked:
     lab = line()
-    lab["a"].addr_add("lo", "127.0.0.5/32")
+    for addr in ("127.0.0.5/32", "0.0.0.9/32"):
+        lab["a"].addr_add("lo", addr)
+    lab["r"].route_add("0.0.0.9/32", via="10.0.1.2")
     lab["a"].route_add("127.9.0.0/16", via="10.0.1.1", table=100)
-    return lab, [probe("icmp a 10.0.2.2", bind="127.0.0.5"), probe("icmp a 0.1.2.3"), probe("icmp a 240.0.0.1")]
+    return lab, [
+        probe("icmp a 10.0.2.2", bind="127.0.0.5"),
+        probe("icmp a 0.1.2.3"),
+        probe("icmp a 240.0.0.1"),
+        probe("icmp a 10.0.2.2", bind="0.0.0.9"),
+        probe("icmp a 10.0.2.1", bind="0.0.0.9"),
+    ]
+
+
+def a_local_route_of_ones_own() -> Asked:
+    """A range that is local, with a subnet of it on a link: one trie until a rule is added (fib_unmerge)."""
+    lab = line()
+    lab["r"].route_add("10.0.0.0/16", type="local", dev="lo", table="local", scope="host")
+    return lab, [probe("icmp a 10.0.2.2"), probe("icmp a 10.0.7.7"), probe("icmp a 10.0.1.7"), probe("icmp r 10.0.2.2")]
+
+
+def a_local_route_and_a_rule() -> Asked:
+    lab, probes = a_local_route_of_ones_own()
+    lab["r"].rule_add(100, 254, src=Prefix.parse("10.99.0.0/16"))
+    return lab, probes
 
 
 def links_that_are_down() -> Asked:
@@ -243,6 +264,7 @@ LABS = {
         rule_iif_lo, rule_not, rule_protocol_and_port, rule_blackhole, rule_unreachable, rule_prohibit,
         rule_suppress_prefixlength, source_hints, to_nobody_in_particular, broadcasts, broadcast_targets_answered,
         rp_filter_off, rp_filter_strict, rp_filter_loose_by_the_device, own_address_as_source, accept_local, martians,
-        links_that_are_down, carrier_lost, carrier_lost_and_heeded, one_address_in_two_places, route_localnet,
+        a_local_route_of_ones_own, a_local_route_and_a_rule, links_that_are_down, carrier_lost,
+        carrier_lost_and_heeded, one_address_in_two_places, route_localnet,
     )
 }  # fmt: skip
