@@ -102,8 +102,8 @@ def is_loopback(addr: int) -> bool:
 
 
 def is_zeronet(addr: int) -> bool:
-    """In 0.0.0.0/8 ("this network", RFC 1122 3.2.1.3)."""
-    return addr >> 24 == 0
+    """0.0.0.0 alone: since Linux 5.3 the rest of 0.0.0.0/8 is as good as any (ipv4_is_zeronet)."""
+    return addr == 0
 
 
 def _parse_ipv4(text: str) -> int:

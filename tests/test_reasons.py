@@ -179,7 +179,7 @@ PRODUCERS: dict[Reason, Callable[[], list[Step]]] = {
     Reason.QDISC_DROP: a_full_queue,
     # IP, coming in
     Reason.IP_INVALID_SOURCE: lambda: arriving(echo("224.0.0.9", OWN)),
-    Reason.IP_INVALID_DEST: lambda: arriving(echo(NEAR, "0.0.0.9")),
+    Reason.IP_INVALID_DEST: lambda: arriving(echo(NEAR, "0.0.0.0")),
     Reason.IP_LOCALNET: lambda: arriving(echo(NEAR, "127.0.0.1")),
     Reason.IP_LOCAL_SOURCE: lambda: arriving(echo(OWN, OWN)),
     Reason.IP_RPFILTER: strict_reverse_path,
@@ -222,7 +222,7 @@ def test_every_reason_has_a_packet_that_dies_of_it(reason: Reason) -> None:
 
 OTHER_CAUSES: list[tuple[Reason, Callable[[], list[Step]]]] = [
     (Reason.IP_INVALID_SOURCE, lambda: arriving(echo("255.255.255.255", OWN))),
-    (Reason.IP_INVALID_SOURCE, lambda: arriving(echo("0.0.0.9", OWN))),
+    (Reason.IP_INVALID_SOURCE, lambda: arriving(echo("0.0.0.0", OWN))),
     (Reason.IP_LOCALNET, lambda: arriving(echo("127.0.0.1", OWN))),
     (Reason.MAC_INVALID_SOURCE, lambda: bridged(Ethernet(BROADCAST_MAC, M3))),
     (Reason.BRIDGE_INGRESS_STP_STATE, lambda: bridged(Ethernet(M1, M3), state="learning")),

@@ -266,11 +266,13 @@ class Learned(NamedTuple):
 class Fib:
     """Policy rules, tables, and the exceptions learned for single destinations (path MTU, redirect)."""
 
-    __slots__ = ("_asked", "_questions", "custom", "exceptions", "flow_dissect", "linked", "rules", "tables")
+    __slots__ = ("_asked", "_questions", "custom", "custom_local", "exceptions", "flow_dissect", "linked", "rules",
+                 "tables")  # fmt: skip
 
     def __init__(self) -> None:
         self.set_rules([PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253)])
         self.tables: dict[int, Table] = {254: Table(), 255: Table()}
+        self.custom_local = False  # whether somebody added a local route (fib_has_custom_local_routes)
         self.exceptions: dict[tuple[object, ...], Learned] = {}
         self.linked: dict[str, Device] = {}  # devices whose routes count only while they have a carrier
 
@@ -279,8 +281,14 @@ class Fib:
         copy = Fib.__new__(Fib)
         copy.rules, copy.tables, copy.custom, copy.linked = self.rules, self.tables, self.custom, self.linked
         copy.flow_dissect, copy._questions, copy._asked = self.flow_dissect, self._questions, self._asked
+        copy.custom_local = self.custom_local
         copy.exceptions = dict(self.exceptions)
         return copy
+
+    def add(self, route: Route) -> None:
+        """Put a route into its table."""
+        self.table(route.table).add(route)
+        self.custom_local = self.custom_local or (route.type == "local" and route.proto != "kernel")
 
     def table(self, number: int) -> Table:
         return self.tables.setdefault(number, Table())
@@ -346,8 +354,18 @@ class Fib:
             found = table.lookup(flow, choose, avoid, rule) if table is not None else None
             if found is None or (rule.suppress_prefixlen >= 0 and found.suppressed(rule.suppress_prefixlen)):
                 continue
+            if number == 255 and found.route is not None and found.route.dst.length < 32 and not self.custom:
+                return self._in_one_trie(found, flow, choose, avoid)
             return found
         return NO_ROUTE
+
+    def _in_one_trie(self, local: Found, flow: Flow, choose: int, avoid: Collection[str]) -> Found:
+        """Until the first policy rule is added, tables local and main are one trie (fib_trie_table, fib_unmerge): a
+        longer prefix in main wins."""
+        main = self.tables[254].lookup(flow, choose, avoid, self.rules[1])
+        assert local.route is not None
+        longer = main is not None and main.route is not None and main.route.dst.length > local.route.dst.length
+        return main if main is not None and longer else local
 
     def _ask(self, iif: str, mark: int, src: int) -> tuple[Question, ...]:
         """The rules that a packet from that device and source with that mark may match; kept until rules change."""
@@ -368,10 +386,16 @@ class Fib:
         return self.addr_type(addr) == "local"
 
     def addr_type(self, addr: int) -> str:
-        """inet_addr_type: the type of the local table's best route, unicast where there is none."""
-        for route in self.tables[255].covering(addr):
-            return route.type
-        return "unicast"
+        """inet_addr_type: the type of the local table's best route, unicast where there is none, or where main has a
+        longer prefix in the same trie."""
+        route = next(self.tables[255].covering(addr), None)
+        if route is None:
+            return "unicast"
+        if route.dst.length < 32 and not self.custom:
+            main = next(self.tables[254].covering(addr), None)
+            if main is not None and main.dst.length > route.dst.length:
+                return "unicast"
+        return route.type
 
 
 def _listed(route: Route) -> tuple[int, int, int, int]:

@@ -65,6 +65,9 @@ def icmp_error(v: Visit, skb: Skb) -> str | None:
         return None
     if ip.offset or is_icmp_error(skb.packet):
         return None
+    if v.replying:
+        v.step("consume", skb.dev or skb.out, "no icmp error: one is just being sent (icmp_xmit_lock)", skb.packet)
+        return None
     if skb.dev != "lo" and not _global_allow(t, error, v.now):
         v.step("consume", skb.dev, f"no icmp error: icmp_msgs_per_sec {t.sysctls[MSGS_PER_SEC]}", skb.packet)
         return None
@@ -127,12 +130,12 @@ def _peer_allow(t: Tables, header: Icmp, dev: str, dst: IPv4, now: int) -> bool:
 
 
 def _send(v: Visit, packet: Packet, rt: Rt | None) -> str | None:
-    """Send what the ICMP socket says (icmp_push_reply); softirqs do not interrupt it."""
+    """Send what the ICMP socket says (icmp_push_reply): one at a time, and softirqs do not interrupt it."""
     reply = Skb(packet)
     reply.rt, reply.socket = rt, ICMP_SOCKET
-    task, v.task = v.task, False
+    task, v.task, v.replying = v.task, False, True
     v.go("route_out", reply)
-    v.task = task
+    v.task, v.replying = task, False
     return None
 
 

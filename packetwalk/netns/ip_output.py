@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from packetwalk.addr import BROADCAST_MAC, LIMITED_BROADCAST, IPv4, Mac
+from itertools import pairwise
+
+from packetwalk.addr import BROADCAST_MAC, LIMITED_BROADCAST, LOCALHOST, IPv4, Mac
 from packetwalk.netns.device import Bridge, Dummy, Loopback, Nic, Tunnel, UnknownDevice, Veth
 from packetwalk.netns.fragment import defrag, fragment
 from packetwalk.netns.neighbour import CONNECTED, DELAY_FIRST_PROBE, VALID, Neighbour
@@ -15,7 +17,6 @@ from packetwalk.packet import (
     ETH_IP,
     FRAG_NEEDED,
     PROTO_TCP,
-    PROTO_UDP,
     UNREACHABLE,
     Ethernet,
     Icmp,
@@ -60,6 +61,7 @@ def _finish_header(v: Visit, skb: Skb, ip: Ip, rt: Rt) -> Ip | None:
     t, socket = v.t, skb.socket
     ttl = ip.ttl or (socket.ttl if socket is not None else 0) or t.sysctls["net.ipv4.ip_default_ttl"]
     df = ip.df
+    syn_ack = isinstance(socket, Connection) and socket.state == "SYN_RECV"
     if socket is not None:
         mode = pmtudisc_of(t, socket)
         mtu = t.devices[rt.dev].mtu if mode == PROBE else t.mtu(rt, v.now)
@@ -68,12 +70,17 @@ def _finish_header(v: Visit, skb: Skb, ip: Ip, rt: Rt) -> Ip | None:
             v.drop(skb, Reason.PKT_TOO_BIG, f"mtu {mtu}", errno="EMSGSIZE")
             return None
         dont_fragment = mode == DO or (mode == WANT and not t.locked(rt, v.now))  # ip_dont_fragment
-        df = dont_fragment if tcp else mode in (DO, PROBE) or (dont_fragment and ip.len <= mtu)
+        if tcp:
+            df = dont_fragment or syn_ack  # a SYN-ACK carries DF even if its listener does no discovery (seen on 6.18)
+        else:
+            df = mode in (DO, PROBE) or (dont_fragment and ip.len <= mtu)
         skb.ignore_df = not tcp and mode in (DONT, WANT)
     # __ip_select_ident: what may not be cut needs no id; a connected socket counts its own, a SYN-ACK has none yet
-    connected = isinstance(socket, Connection) and socket.state != "SYN_RECV"
+    connected = isinstance(socket, Connection) and not syn_ack
     quiet = socket is not None and df and not skb.ignore_df and not connected
-    return ip._replace(src=ip.src or rt.src, ttl=ttl, df=df, id=ip.id or (0 if quiet else t.next_ident()))
+    ident = ip.id or (0 if quiet else t.next_ident())
+    dst = ip.dst or ip.src or LOCALHOST  # 0.0.0.0 is this host (ip_route_output_key_hash_rcu)
+    return ip._replace(src=ip.src or rt.src, dst=dst, ttl=ttl, df=df, id=ident)
 
 
 def output(v: Visit, skb: Skb) -> str | None:
@@ -99,7 +106,7 @@ def postrouting(v: Visit, skb: Skb) -> str | None:
     if ip.len <= mtu and not skb.frag_max:
         return "neigh"
     if ip.df and (not skb.ignore_df or skb.frag_max > mtu) and ip.len > mtu:
-        v.drop(skb, Reason.PKT_TOO_BIG, f"df and mtu {mtu}", errno="EMSGSIZE")
+        v.drop(skb, Reason.PKT_TOO_BIG, f"df and mtu {mtu}", errno="EMSGSIZE" if skb.socket is not None else "")
         skb.error = Icmp(UNREACHABLE, FRAG_NEEDED, mtu=mtu)
         return "icmp_error"
     if skb.frag_max and skb.frag_max < mtu:
@@ -113,29 +120,25 @@ def postrouting(v: Visit, skb: Skb) -> str | None:
 
 
 def send_each(v: Visit, stage: str, pieces: list[Skb]) -> str | None:
-    """Send packets one after another. While a program sends, softirqs run between them, so the rest waits its turn."""
-    if v.task and len(pieces) > 1:
-        before, proto = len(v.steps), _proto(pieces[0])
-        v.go(stage, pieces[0])
-        if not (proto == PROTO_UDP and refused(v, before, pieces[0])):
-            v.timer(Timer(v.now, "resume", (stage, pieces[1:]), context=TASK), pieces[1].packet)
-        return None
-    for piece in pieces:
+    """Send packets one after another, until the device takes one no more (ip_do_fragment).
+
+    While a program sends, softirqs run between them, so the rest waits its turn; not so inside a tunnel's transmit.
+    """
+    for i, piece in enumerate(pieces):
+        if i and v.task and not piece.depth:
+            v.timer(Timer(v.now, "resume", (stage, pieces[i:]), context=TASK), piece.packet)
+            return None
+        before = len(v.steps)
         v.go(stage, piece)
+        if _refused(v, before, piece):
+            return None
     return None
 
 
-def _proto(skb: Skb) -> int:
-    ip = skb.packet.headers[0]
-    return ip.proto if isinstance(ip, Ip) else 0
-
-
-def refused(v: Visit, since: int, skb: Skb) -> bool:
-    """Whether a UDP socket that asked for errors heard that the device dropped its packet (ENOBUFS ends the
-    sending)."""
-    if not isinstance(skb.socket, Socket) or not skb.socket.recverr:
-        return False
-    return any(s.stage == "drop" and getattr(s.what, "errno", "") == "ENOBUFS" for s in v.steps[since:])
+def _refused(v: Visit, since: int, skb: Skb) -> bool:
+    """Whether the very device that the packet was given to dropped it at once (NET_XMIT_DROP)."""
+    pairs = pairwise(v.steps[since:])
+    return any(a.stage == "transmit" and b.stage == "drop" and a.dev == b.dev == skb.out for a, b in pairs)
 
 
 def neigh(v: Visit, skb: Skb) -> str | None:
@@ -192,12 +195,10 @@ def transmit(v: Visit, skb: Skb) -> str | None:
     if isinstance(device, Veth):
         far = device.peer
         if far is not None and not (far.up and far.fits(size(skb.packet))):  # ____dev_forward_skb
-            v.drop(
-                skb,
-                Reason.PKT_TOO_BIG if far.up else Reason.DEV_READY,
-                f"the other end of {device.name} takes {far.mtu}",
-                errno="ENOBUFS",
-            )
+            told = isinstance(skb.socket, Socket) and skb.socket.recverr  # udp_send_skb, raw_sendmsg
+            reason = Reason.PKT_TOO_BIG if far.up else Reason.DEV_READY
+            by = f"the other end of {device.name} takes {far.mtu}"
+            v.drop(skb, reason, by, errno="ENOBUFS" if told else "")
         return None
     if isinstance(device, Loopback):
         back = Skb(skb.packet, skb.out)

@@ -3,6 +3,7 @@ tcp_ipv4.c)."""
 
 from __future__ import annotations
 
+from packetwalk.addr import LOCALHOST
 from packetwalk.netns.route import output_route
 from packetwalk.netns.socket import Delivery, Readable, Socket
 from packetwalk.netns.tcp import IPV4_MAX_PMTU, Connection, Segment
@@ -156,9 +157,10 @@ def prepare(v: Visit, conn: Connection) -> str:
     rt = output_route(v.t, conn.raddr, v.now, src=conn.laddr, proto=PROTO_TCP, sport=conn.lport, dport=conn.rport)
     if rt.error or rt.kind in ("broadcast", "multicast"):
         return rt.error or "ENETUNREACH"
-    if not conn.laddr:
+    if not conn.laddr or not conn.raddr:
         v.t.sockets.connections.pop(conn.key, None)
-        conn.laddr = rt.src
+        conn.raddr = conn.raddr or conn.laddr or LOCALHOST  # 0.0.0.0 is this host (ip_route_output_key_hash_rcu)
+        conn.laddr = conn.laddr or rt.src
         v.t.sockets.connections[conn.key] = conn
     mtu = v.t.mtu(rt, v.now)
     conn.advmss = (rt.route.advmss if rt.route is not None else 0) or max(min(mtu, IPV4_MAX_PMTU) - 40, 256)

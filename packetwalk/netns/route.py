@@ -35,6 +35,8 @@ def input_route(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop:
     assert found.route is not None and found.hop is not None
     kind = found.route.type
     if kind == "broadcast":
+        if conf.bc_forwarding:
+            return _forwarded(t, skb, ip, now, found, conf)
         return _broadcast(t, skb, ip, now, found)
     if kind == "local":
         verdict = validate_source(t, skb, ip, "", conf)
@@ -115,7 +117,7 @@ def validate_source(
     if not conf.rp_filter and (dev != oif or not conf.send_redirects):
         if conf.accept_local:
             return False
-        if not t.fib.custom:
+        if not t.fib.custom and not t.fib.custom_local:
             return Drop(Reason.IP_LOCAL_SOURCE, ip.src) if ip.src in t.locals else False
     mark = skb.mark if conf.src_valid_mark else 0
     to = ip.dst if dst is None else dst

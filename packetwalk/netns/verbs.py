@@ -247,7 +247,7 @@ class Verbs(Tables):
         self.fib.link_up(device.name)
 
     def _put(self, route: Route) -> None:
-        self.fib.table(route.table).add(route)
+        self.fib.add(route)
 
     def route_del(self, dst: str | Prefix, *, table: str | int = "main", via: str | IPv4 = "", **fields: Any) -> Route:
         """`ip route del`: the first route to exactly that prefix, with that gateway and those fields of a Route if any

@@ -62,13 +62,14 @@ class Visit:
     task: a program is sending (process context): pending softirqs run between the packets it sends, see `later`.
     """
 
-    __slots__ = ("backlog", "now", "stages", "steps", "t", "task")
+    __slots__ = ("backlog", "now", "replying", "stages", "steps", "t", "task")
 
     def __init__(self, tables: Tables, stages: Mapping[str, Stage], now: int, *, task: bool = False) -> None:
         self.t = tables
         self.stages = stages
         self.now = now
         self.task = task
+        self.replying = False  # an ICMP message of ours is on its way out
         self.steps: list[Step] = []
         self.backlog: deque[Skb] = deque()
 

@@ -108,7 +108,7 @@ def load_netns(name: str, folder: Path, seed: int = 0, sysctls: Mapping[str, int
         route = read_route(entry)
         for hop in route.nexthops:
             device_of(room, entry, hop.dev)
-        room.fib.table(route.table).add(route)
+        room.fib.add(route)
     room.fib.set_rules([read_rule(entry) for entry in records(folder / "rule.json")])
     room.sysctls.update(sysctls)
     _load_sysctls(room, folder / "sysctl.conf")

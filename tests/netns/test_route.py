@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from packetwalk.addr import ANY, IPv4, Prefix
+from packetwalk.addr import ANY, BROADCAST_MAC, IPv4, Prefix
 from packetwalk.netns.fib import Nexthop, Route
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.policy_rule import PolicyRule
@@ -111,6 +111,26 @@ def test_a_local_route_takes_a_whole_subnet_in() -> None:
     assert "deliver" in stages(through(room, FAR))
 
 
+def test_a_longer_prefix_in_main_beats_a_local_route_until_a_rule_is_added() -> None:
+    """Tables local and main are one trie (fib_trie_table) until fib_unmerge."""
+    room = three()
+    room.route_add("10.0.0.0/16", type="local", dev="lo", table="local")
+    assert "forward" in stages(through(room, "10.0.1.2"))
+    assert room.fib.addr_type(IPv4("10.0.1.2")) == "unicast" and room.fib.addr_type(IPv4("10.0.7.7")) == "local"
+    room.rule_add(100, "main", src=Prefix.parse("10.99.0.0/16"))
+    assert "forward" not in stages(through(room, "10.0.1.2"))
+    assert room.fib.addr_type(IPv4("10.0.1.2")) == "local"
+
+
+def test_a_source_that_a_local_route_claims_is_a_martian() -> None:
+    """fib_validate_source: with fib_has_custom_local_routes the short cut by addresses is not taken."""
+    room = three()
+    assert "forward" in stages(room.receive("eth0", frame(echo("10.8.0.9", "10.0.1.2")), 0))
+    room.route_add("10.8.0.0/16", type="local", dev="lo", table="local")
+    steps = room.receive("eth0", frame(echo("10.8.0.9", "10.0.1.2")), 0)
+    assert reasons(steps) == [Reason.IP_LOCAL_SOURCE]
+
+
 def test_a_subnets_broadcast_is_delivered_and_not_answered() -> None:
     """RTN_BROADCAST; icmp_echo_ignore_broadcasts."""
     steps = through(three(), "10.0.0.255")
@@ -120,6 +140,15 @@ def test_a_subnets_broadcast_is_delivered_and_not_answered() -> None:
 def test_a_directed_broadcast_is_not_forwarded() -> None:
     """ip_mkroute_input: without bc_forwarding another subnet's broadcast is taken in, never sent on."""
     assert not sent(through(three(), "10.0.1.255"))
+
+
+def test_a_directed_broadcast_is_forwarded_where_both_sysctls_say_so() -> None:
+    """IN_DEV_BFORWARD: `all` and the incoming device."""
+    room = three()
+    room.sysctl("net.ipv4.conf.eth0.bc_forwarding", 1)
+    assert not sent(through(room, "10.0.1.255"))
+    room.sysctl("net.ipv4.conf.all.bc_forwarding", 1)
+    assert [eth_of(p).dst for p in sent(through(room, "10.0.1.255"))] == [BROADCAST_MAC]
 
 
 def test_without_forwarding_nothing_is_said() -> None:
@@ -145,8 +174,8 @@ def test_forwarding_is_asked_of_the_incoming_device_only() -> None:
     [
         ("224.0.0.1", "10.0.1.2", Reason.IP_INVALID_SOURCE),
         ("255.255.255.255", "10.0.1.2", Reason.IP_INVALID_SOURCE),
-        ("0.0.0.7", "10.0.1.2", Reason.IP_INVALID_SOURCE),
-        ("10.0.0.2", "0.0.0.7", Reason.IP_INVALID_DEST),
+        ("0.0.0.0", "10.0.1.2", Reason.IP_INVALID_SOURCE),
+        ("10.0.0.2", "0.0.0.0", Reason.IP_INVALID_DEST),
         ("127.0.0.1", "10.0.1.2", Reason.IP_LOCALNET),
         ("10.0.0.2", "127.0.0.1", Reason.IP_LOCALNET),
         ("10.0.0.1", "10.0.1.2", Reason.IP_LOCAL_SOURCE),

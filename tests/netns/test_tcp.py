@@ -354,3 +354,21 @@ def test_smaller_segments_after_fragmentation_needed() -> None:
     again = [(segment(s.packet).seq, ip_of(s.packet).len) for s in of(steps, "transmit")]
     assert again == [(1, 1000), (949, 1000), (1897, 1000), (2845, 104)] and conn.mss == 948
     assert not sent(a.receive("eth0", too_big(Packet(first.headers[1:], first.payload), 1000), 0))
+
+
+def test_a_syn_ack_carries_df_whatever_its_listener_does() -> None:
+    """Seen on Linux 6.18: with ip_no_pmtu_disc the SYN and the data go without, the SYN-ACK with DF and id 0."""
+    network = pair()
+    b = network["b"]
+    b.sysctl("net.ipv4.ip_no_pmtu_disc", 1)
+    (answer,) = sent(b.receive("eth0", frame(tcp(A, B, dport=80, flags="S"), dst=M2, src=M1), 0))
+    assert (ip_of(answer).df, ip_of(answer).id) == (True, 0)
+
+
+def test_a_connection_to_nobody_in_particular_is_one_to_this_host() -> None:
+    """ip_route_output_key_hash_rcu: 0.0.0.0 becomes the source, or 127.0.0.1."""
+    room = host("a", f"{A}/24")
+    conn = Connection(IPv4("0.0.0.0"), 40000, IPv4("0.0.0.0"), 81)
+    (syn, *_) = sent(room.connect(conn, 0), "lo")
+    assert (str(ip_of(syn).src), str(ip_of(syn).dst)) == ("127.0.0.1", "127.0.0.1")
+    assert (str(conn.laddr), str(conn.raddr)) == ("127.0.0.1", "127.0.0.1")

@@ -252,6 +252,15 @@ def test_with_df_set_the_error_goes_to_the_tunnel_end() -> None:
     assert str(about(error).dst) == PEER
 
 
+def test_no_error_is_born_while_one_is_being_sent() -> None:
+    """icmp_xmit_lock: an echo reply that is too big for its tunnel is lost without a word."""
+    room = node(df="set")
+    room.link_set("vx0", mtu=1500)
+    steps = room.receive("vx0", frame(echo(FAR_IN, IN, size=1472), dst=M4, src=FAR_MAC), 0)
+    assert Reason.PKT_TOO_BIG in reasons(steps) and not of(steps, "icmp_error")
+    assert [s.what for s in of(steps, "consume")] == ["no icmp error: one is just being sent (icmp_xmit_lock)"]
+
+
 @pytest.mark.parametrize("df", [True, False])
 def test_a_tunnel_on_a_bridge_answers_for_what_does_not_fit(df: bool) -> None:
     """skb_tunnel_check_pmtu, iptunnel_pmtud_build_icmp: as a bridge port it is no hop; the answer seems to come from
