@@ -207,6 +207,11 @@ def quoted(packet: Packet) -> Packet | None:
     return part.of if isinstance(part, Slice) and isinstance(packet.headers[-1], Icmp) else None
 
 
+def innermost(packet: Packet) -> Ip | None:
+    """The IP header of the innermost packet, whatever tunnels are around it; None where there is none."""
+    return next((h for h in reversed(packet.headers) if isinstance(h, Ip)), None)
+
+
 def is_icmp_error(packet: Packet) -> bool:
     """Whether an L3 packet is an ICMP error (RFC 1122 3.2.2: never answered by another)."""
     h = visible(packet).headers

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Vxlan, size, visible
+from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Vxlan, innermost, size, visible
 from packetwalk.totals import Totals, totals, tunnel_of
 from packetwalk.words import brief, change, counted, header, icmp_words, packet_words, time
 
@@ -170,14 +170,15 @@ def full(trace: Trace, *, color: bool = False) -> str:
 def summary(trace: Trace, *, color: bool = False) -> str:
     """One line a room: when, with which packet, and what changed it or chose its way; and what came of it."""
     found = sections(trace)
-    skip = _repetition(found)
+    skipped = list(_repetitions(found))
     names = [_named(s) for s in found]
     times = [time(s.hops[0].at) for s in found]
     briefs = [_brief(s) for s in found]
     wide, late, told = (max(map(len, column), default=0) for column in (names, times, briefs))
     out = [_title(trace, NARROW, color), ""]
     for n, section in enumerate(found, 1):
-        if skip is not None and skip.first <= n <= skip.last:
+        skip = next((r for r in skipped if r.first <= n <= r.last), None)
+        if skip is not None:
             if n == skip.first:
                 out.append(_paint(f"    ... {skip.words} ... {skip.last - n + 1} visits more ...", DIM, color))
             continue
@@ -357,27 +358,38 @@ def _delivers(section: Section, trace: Trace) -> bool:
 
 
 class Repetition(NamedTuple):
-    """Sections, counted from 1, that only repeat what those before them did."""
+    """Visits, counted from 1, that only repeat what those before them did."""
 
     first: int
     last: int
     words: str
 
 
-def _repetition(found: list[Section]) -> Repetition | None:
-    """Where a packet goes round and round, or is sent again and again: all but two rounds at each end."""
-    rooms = [s.room for s in found]
-    for period in range(1, 16):
-        for start in range(len(rooms) - 5 * period + 1):
+def _repetitions(found: list[Section]) -> Iterator[Repetition]:
+    """Where a packet goes round and round, or packets follow one another: all but the first two rounds and the last."""
+    seen = [(s.room, [step.stage for visit in s.hops for step in visit.steps]) for s in found]
+    start = 0
+    while start < len(seen):
+        for period in range(1, 16):
             end = start + period
-            while end < len(rooms) and rooms[end] == rooms[end - period]:
+            while end < len(seen) and seen[end] == seen[end - period]:
                 end += 1
-            if end - start >= 5 * period:
-                again = any(s.hops[0].why == "tcp" for s in found[start : start + 2 * period])
-                way = " > ".join(rooms[start : start + period])
-                words = f"{'again and again' if again else 'round and round'}: {way}"
-                return Repetition(start + 2 * period + 1, end - 2 * period, words)
-    return None
+            rounds = (end - start) // period
+            if rounds >= 4:
+                loop = _is_same(_first(found[start]), _first(found[start + period]))
+                way = " > ".join(s.room for s in found[start : start + period])
+                words = f"{'round and round' if loop else 'again and again'}: {way}"
+                yield Repetition(start + 2 * period + 1, start + (rounds - 1) * period, words)
+                start += rounds * period
+                break
+        else:
+            start += 1
+
+
+def _is_same(a: Packet | None, b: Packet | None) -> bool:
+    """Whether it is one packet, seen twice: the same datagram, the same part of it."""
+    one, other = (innermost(p) if p is not None else None for p in (a, b))
+    return one is not None and other is not None and one[:4] + one[5:] == other[:4] + other[5:]  # but for the TTL
 
 
 def _endings(trace: Trace, color: bool) -> Iterator[str]:

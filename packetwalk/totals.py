@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packetwalk.packet import Geneve, Icmp, Ip, Packet, Vxlan, header_len, is_icmp_error, quoted
+from packetwalk.packet import Geneve, Icmp, Ip, Packet, Vxlan, header_len, innermost, is_icmp_error, quoted
 
 if TYPE_CHECKING:
     from packetwalk.trace import Hop, Step, Trace
@@ -36,7 +36,7 @@ def totals(trace: Trace) -> Totals:
         for before, step in zip(hop.steps, hop.steps[1:], strict=False):
             if step.stage == "encap":
                 tunnels[tunnel_of(step.packet)] = overhead(step.packet) - overhead(before.packet)
-    ttls = [ip.ttl for _, _, step in _request(trace) if (ip := _inner(step.packet)) is not None and ip.ttl]
+    ttls = [ip.ttl for _, _, step in _request(trace) if (ip := innermost(step.packet)) is not None and ip.ttl]
     limits = [limit for hop, i, step in _request(trace) for limit in _limits(trace, hop, i, step)]
     rooms = len({hop.room for hop in trace.hops})
     spent = ttls[0] - min(ttls) if ttls else 0
@@ -68,10 +68,6 @@ def _complaint(step: Step) -> bool:
     ips = [i for i, h in enumerate(step.packet.headers) if isinstance(h, Ip)]
     inner = Packet(step.packet.headers[ips[-1] :], step.packet.payload)
     return is_icmp_error(inner) and step.stage != "icmp_error"
-
-
-def _inner(packet: Packet) -> Ip | None:
-    return next((h for h in reversed(packet.headers) if isinstance(h, Ip)), None)
 
 
 def _limits(trace: Trace, hop: Hop, i: int, step: Step) -> Iterator[int]:

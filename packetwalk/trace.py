@@ -170,6 +170,12 @@ class Hop(NamedTuple):
             return found[n]
         raise KeyError(f"{self.room} has no step {stage!r}; it has {', '.join(s.stage for s in self.steps)}")
 
+    @classmethod
+    def joined(cls, hops: list[Hop]) -> Hop:
+        """Visits of a room that follow from one another, as one."""
+        steps = [step for hop in hops for step in hop.steps]
+        return hops[0]._replace(steps=steps, times=[at for hop in hops for at in hop.times])
+
     @property
     def end(self) -> int:
         """When the last step was done, in ns since the walk began."""
@@ -200,10 +206,10 @@ class Trace:
     after: object = field(default=None, repr=False)
 
     def __getitem__(self, room: str) -> Hop:
-        """The first visit of a room in which a packet of the flow was handled."""
-        for hop in self.hops:
-            if hop.room == room:
-                return hop
+        """The first visit of a room, with what its own tunnels queued meanwhile. KeyError if there is none."""
+        for section in text.sections(self):
+            if section.room == room:
+                return Hop.joined(section.hops)
         raise KeyError(
             f"the walk never came to {room!r}; it went by {', '.join(dict.fromkeys(h.room for h in self.hops))}"
         )

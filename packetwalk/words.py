@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Tcp, Udp, Vxlan, visible
+from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Tcp, Udp, Vxlan, innermost, visible
 
 PROTOS = {1: "icmp", 4: "ipip", 6: "tcp", 17: "udp"}
 ICMP_WORDS = {
@@ -83,7 +83,7 @@ def _fields(a: Header, b: Header) -> str:
 def packet_words(packet: Packet) -> str:
     """A packet by its innermost conversation."""
     shown = visible(packet).headers
-    ip = next((h for h in reversed(shown) if isinstance(h, Ip)), None)
+    ip = innermost(packet)
     if ip is None:
         return header(shown[-1]) if shown else "nothing"
     last = shown[-1]
@@ -104,7 +104,7 @@ def brief(packet: Packet) -> str:
         words = f"tcp {flags(last)}"
     else:
         words = PROTOS.get(last.proto, str(last.proto)) if isinstance(last, Ip) else type(last).__name__.lower()
-    ip = next((h for h in reversed(shown) if isinstance(h, Ip)), None)
+    ip = innermost(packet)
     return f"{words}{_part(ip) if ip is not None else ''}"
 
 

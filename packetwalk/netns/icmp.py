@@ -83,7 +83,9 @@ def icmp_error(v: Visit, skb: Skb) -> str | None:
     rt = output_route(t, ip.src, v.now, src=src, tos=tos, proto=PROTO_ICMP)
     if rt.error == "unsupported":
         v.unsupported(skb, "route", rt.told)
+        return None
     if rt.error:
+        v.step("consume", skb.dev, f"no icmp error: no route to {ip.src}", skb.packet)
         return None
     if skb.dev != "lo" and not _peer_allow(t, error, rt.dev, ip.src, v.now):
         v.step("consume", skb.dev, f"no icmp error: icmp_ratelimit {t.sysctls[RATELIMIT]} ms for {ip.src}", skb.packet)

@@ -1,0 +1,50 @@
+"""`packetwalk show` against the real tools, line for line, in networks built by the lines of `packetwalk commands`."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import packetwalk as pw
+from packetwalk.commands import SHOWN, show
+from packetwalk.kernel.realise import MissingFeature, realise
+
+RECORDINGS = Path(__file__).resolve().parent.parent / "recordings"
+FOLDERS = [pw.SAMPLE, *sorted(p.parent for p in RECORDINGS.glob("*/snapshot.json"))]
+TOOLS = {
+    "addrs": ("ip", "addr"),
+    "fdb": ("bridge", "fdb"),
+    "links": ("ip", "link"),
+    "neigh": ("ip", "neigh"),
+    "routes": ("ip", "route"),
+    "rules": ("ip", "rule"),
+}
+NOT_OURS = re.compile(r"33:33:|01:00:5e:|\s+inet6 ")  # multicast and IPv6, which are not modelled
+
+
+def printed(text: str, names: dict[str, str]) -> list[str]:
+    """The lines of a tool, with the rooms' names for those of their namespaces."""
+    for room, name in names.items():
+        text = re.sub(rf"link-netns {re.escape(name)}$", f"link-netns {room}", text, flags=re.MULTILINE)
+    return [line.rstrip() for line in text.splitlines() if not NOT_OURS.match(line)]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
+def test_every_table_is_printed_as_the_tools_print_it(kernel: None, folder: Path) -> None:
+    network = pw.load_snapshot(folder)
+    for room in network:  # what was learned is not built
+        learned = [k for k, n in room.neighbours.entries.items() if n.state not in ("PERMANENT", "NOARP")]
+        for key in learned:
+            del room.neighbours.entries[key]
+    try:
+        with realise(network, folder) as real:
+            for room in network:
+                for table, (tool, words) in TOOLS.items():
+                    found = printed(real.output(room.name, tool, words), real.names)
+                    assert printed(show(network, room.name, table), {}) == found, f"{room.name}: {tool} {words}"
+    except MissingFeature as error:
+        pytest.skip(str(error))
+
+
+def test_every_table_is_compared() -> None:
+    assert TOOLS.keys() == SHOWN.keys()
