@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Vxlan, innermost, size, visible
+from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Vxlan, innermost, size
 from packetwalk.totals import Totals, totals, tunnel_of
 from packetwalk.words import brief, change, counted, header, icmp_words, packet_words, time
 
 if TYPE_CHECKING:
     from packetwalk.trace import Hop, Step, Trace
 
-VERSION = 2
 NARROW, WIDE = 100, 160  # columns of the full form: between these, as wide as the longest line wants
 VIRTUAL = frozenset({"encap", "fdb", "bridge", "flood"})
 ENDS = frozenset({"transmit", "deliver", "hold", "drop", "unsupported", "consume"})
@@ -264,52 +263,6 @@ def outcome(trace: Trace) -> str:
     if r.outcome in ("error", "send_error"):
         return f"{r.errno}{f' ({icmp_words(Icmp(r.type, r.code))} from {r.offender})' if r.offender else ''}"
     return f"unsupported: {r.errno}" if r.outcome == "unsupported" else r.outcome
-
-
-def to_dict(trace: Trace) -> dict[str, object]:
-    """Plain data for JSON. `version` grows when this form changes."""
-    flow, result = trace.flow, trace.result
-    return {
-        "version": VERSION,
-        "network": trace.network,
-        "flow": {k: _plain(getattr(flow, k)) for k in flow.__slots__},
-        "result": {k: _plain(getattr(result, k)) for k in result.__slots__},
-        "totals": totals(trace)._asdict(),
-        "note": trace.note,
-        "unevaluated": {room: list(names) for room, names in trace.unevaluated.items()},
-        "hops": [
-            {
-                "room": visit.room,
-                "dev": visit.dev,
-                "at_ns": visit.at,
-                "took_ns": visit.took,
-                "cause": list(visit.cause) if visit.cause else None,
-                "steps": [_step_dict(s, at) for s, at in zip(visit.steps, visit.times, strict=True)],
-            }
-            for visit in trace.hops
-        ],
-    }
-
-
-def _step_dict(step: Step, at: int) -> dict[str, object]:
-    headers = visible(step.packet).headers
-    return {
-        "stage": step.stage,
-        "dev": step.dev,
-        "what": evidence(step),
-        "kind": type(step.what).__name__ if step.what is not None else "",
-        "at_ns": at,
-        "packet": {
-            "size": size(step.packet) if step.packet.headers else 0,
-            "headers": [{"name": type(h).__name__, **{k: _plain(v) for k, v in h._asdict().items()}} for h in headers],
-        },
-    }
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return value if type(value) in (int, str, bool, float, type(None)) else str(value)
 
 
 # -- lines around a trace ----------------------------------------------------------------------------------------------

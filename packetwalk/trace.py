@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from packetwalk import text
+from packetwalk import data, text
 from packetwalk.addr import ANY, IPv4
 from packetwalk.packet import Packet
 from packetwalk.totals import Totals, totals
@@ -254,7 +254,7 @@ class Trace:
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON; `version` counts changes of this form."""
-        return text.to_dict(self)
+        return data.to_dict(self)
 
     def _repr_html_(self) -> str:
         from packetwalk.view.html import trace_html

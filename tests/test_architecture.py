@@ -52,6 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("netns.device", "netns.tcp"),
     ("frames",),
     ("codec", "trace"),
+    ("data",),
     ("text",),
     ("totals", "words"),
     ("packet",),
