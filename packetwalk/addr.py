@@ -60,8 +60,8 @@ class Prefix(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Prefix:
-        """Read `a.b.c.d/n`, a bare address (a /32) or `default` (0.0.0.0/0). Host bits are an error, as for `ip
-        route`."""
+        """Read `a.b.c.d/n`, a bare address (a /32) or `default`
+        (0.0.0.0/0). Host bits are an error, as for `ip route`."""
         if text in ("default", "all"):
             return cls(ANY, 0)
         address, slash, bits = text.partition("/")

@@ -84,11 +84,11 @@ def decode(
 ) -> Packet:
     """The packet in an Ethernet frame (`link` "eth") or in bare IP ("ip"). UDP to a tunnel's port is opened, too.
 
-    Checksums are not judged (see `verify`). A payload in the pattern becomes its length. A fragment, also the first,
-    is Ip and a payload. An ICMP error carries a `Slice` of the packet it quotes, as long as that packet's Ip.len: a
-    payload quoted in part becomes a length (a fragment keeps what is quoted and goes on in the pattern), a quotation
-    without the whole transport header stays bytes. Raises CodecError, in one line, for what is truncated, malformed or
-    not modelled.
+    Checksums are not judged (see `verify`). A payload in the pattern becomes its length. A fragment,
+    also the first, is Ip and a payload. An ICMP error carries a `Slice` of the packet it quotes, as
+    long as that packet's Ip.len: a payload quoted in part becomes a length (a fragment keeps what is
+    quoted and goes on in the pattern), a quotation without the whole transport header stays bytes.
+    Raises CodecError, in one line, for what is truncated, malformed or not modelled.
     """
     return _Walk(data, vxlan_ports, geneve_ports).packet(link)
 

@@ -30,8 +30,8 @@ DIRECTIONS = {"transmit": "out", "receive": "in"}
 
 
 def seen(hops: Iterable[Hop]) -> Iterator[tuple[Hop, Step, int]]:
-    """The steps that a capture on every interface shows, and when: out where a device is handed a packet, in where one
-    appears."""
+    """The steps that a capture on every interface shows, and when: out
+    where a device is handed a packet, in where one appears."""
     for hop in hops:
         for step, at in zip(hop.steps, hop.times, strict=True):
             if step.stage in DIRECTIONS:

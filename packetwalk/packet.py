@@ -1,8 +1,8 @@
 """What travels: a stack of headers and a payload, all immutable.
 
-A packet is never changed, only replaced, so that every step of a trace can keep the one it saw. Bytes exist only in
-`packetwalk.codec`; here a payload is a length, real data, or a slice of another packet (a fragment, a quotation).
-Lengths are in bytes.
+A packet is never changed, only replaced, so that every step of a trace can keep the one it saw. Bytes
+exist only in `packetwalk.codec`; here a payload is a length, real data, or a slice of another packet (a
+fragment, a quotation). Lengths are in bytes.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ Header: TypeAlias = Ethernet | Arp | Ip | Icmp | Udp | Tcp | Vxlan | Geneve
 
 
 class Slice(NamedTuple):
-    """Bytes `start` to `stop` of another packet: a fragment's share of its datagram, or the packet an ICMP error
-    quotes."""
+    """Bytes `start` to `stop` of another packet: a fragment's share of its
+    datagram, or the packet an ICMP error quotes."""
 
     of: Packet
     start: int

@@ -149,8 +149,7 @@ def flow_of(spec: Record, network: Network) -> Flow:
     )
 
 
-# -- answers in the recording's form
-# -------------------------------------------------------------------------------------
+# -- answers in the recording's form -----------------------------------------------------------------------------------
 
 
 def result_dict(flow: Flow, r: Result | None) -> dict[str, Any]:

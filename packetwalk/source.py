@@ -1,5 +1,5 @@
-"""Where a command's network comes from: a folder of real tables, or a cluster (of a file, or the default one) that a
-CNI fills."""
+"""Where a command's network comes from: a folder of real tables, or a
+cluster (of a file, or the default one) that a CNI fills."""
 
 from __future__ import annotations
 

@@ -102,8 +102,8 @@ TERMINAL = frozenset({"transmit", "deliver", "hold", "drop", "unsupported", "con
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What is sent: `icmp` (echo), `udp` (one datagram) or `tcp` (connect, perhaps send, close), from a room to an
-    address.
+    """What is sent: `icmp` (echo), `udp` (one datagram) or `tcp` (connect,
+    perhaps send, close), from a room to an address.
 
     size: payload bytes; ttl 0: the sender's default; df: the IP_MTU_DISCOVER mode (empty: the namespace's default);
     ident: the echo id; bind: the source address.

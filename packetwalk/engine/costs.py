@@ -1,9 +1,9 @@
 """What a stage costs: nanoseconds of CPU per step, a table of the driver and not a property of the datapath.
 
-The defaults are apportioned from measurements on one core of a shared virtual machine, Linux 6.18: one more forwarding
-namespace behind a veth costs 880 ns a packet, 1,560 ns with connection tracking, and a VXLAN path of about 12 stages
-14,700 ns
-(netperf-like UDP over 1 to 8 veth links). They give the right order of magnitude, not a promise for your machine.
+The defaults are apportioned from measurements on one core of a shared virtual machine, Linux 6.18: one
+more forwarding namespace behind a veth costs 880 ns a packet, 1,560 ns with connection tracking, and a
+VXLAN path of about 12 stages 14,700 ns (netperf-like UDP over 1 to 8 veth links). They give the right
+order of magnitude, not a promise for your machine.
 """
 
 from __future__ import annotations

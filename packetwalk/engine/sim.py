@@ -1,8 +1,7 @@
 """The engine: it owns the clock, carries packets over wires, gives rooms their turn, and runs the timers they ask for.
 
-Rooms know neither time nor each other; what they return is played out here on a SimPy Environment. One engine serves
-a single
-walk with empty queues and heavy traffic alike.
+Rooms know neither time nor each other; what they return is played out here on a SimPy
+Environment. One engine serves a single walk with empty queues and heavy traffic alike.
 """
 
 from __future__ import annotations
@@ -58,10 +57,9 @@ class Cpu:
 class Simulation:
     """A run of a network. Times are nanoseconds since the start.
 
-    costs: ns per stage. shared_cpu: all rooms share one processor and its timer wheel, as namespaces of one kernel
-    pinned to a
-    core do; otherwise each room has its own and timers are exact. The network given is learned into: hand in an
-    overlay to keep the original as it is.
+    costs: ns per stage. shared_cpu: all rooms share one processor and its timer wheel, as namespaces of
+    one kernel pinned to a core do; otherwise each room has its own and timers are exact. The network
+    given is learned into: hand in an overlay to keep the original as it is.
     """
 
     def __init__(self, network: Network, *, costs: Mapping[str, int] = DEFAULT_COSTS, shared_cpu: bool = False) -> None:

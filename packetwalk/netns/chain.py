@@ -62,8 +62,8 @@ class Chain:
     def steps(self, seen: Seen) -> Iterator[Step]:
         """The rules that may match, in order, each with its test.
 
-        A packet without a transport header is shown every rule and every test in the kernel's own order, because some
-        tests drop it at once.
+        A packet without a transport header is shown every rule and every
+        test in the kernel's own order, because some tests drop it at once.
         """
         if seen.l4 is None:
             return iter(self.plain())

@@ -79,8 +79,8 @@ class Device:
         return ETH_LEN if self.ether else 0
 
     def fits(self, frame_len: int) -> bool:
-        """Whether a frame of that length may be handed to this device (is_skb_forwardable: a VLAN tag is allowed
-        for)."""
+        """Whether a frame of that length may be handed to this device
+        (is_skb_forwardable: a VLAN tag is allowed for)."""
         return frame_len <= self.mtu + ETH_LEN + 4
 
 
@@ -102,8 +102,8 @@ class Nic(Device):
 
 @dataclass(slots=True)
 class Veth(Device):
-    """One end of a veth pair. `peer` is the other end's data (never its room): its state is our carrier, its MTU our
-    limit."""
+    """One end of a veth pair. `peer` is the other end's data (never its
+    room): its state is our carrier, its MTU our limit."""
 
     kind: ClassVar[str] = "veth"
     peer: Device | None = field(default=None, repr=False, compare=False)
@@ -139,8 +139,8 @@ class Dummy(Device):
 
 @dataclass(slots=True)
 class Tunnel(Device):
-    """What tunnel devices share. Zero `ttl` and `tos` mean the kernel's default; `link` is the underlay device or
-    empty."""
+    """What tunnel devices share. Zero `ttl` and `tos` mean the kernel's
+    default; `link` is the underlay device or empty."""
 
     overhead: ClassVar[int] = 0
     local: IPv4 = ANY

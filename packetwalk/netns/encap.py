@@ -118,8 +118,8 @@ def _wrapped(v: Visit, skb: Skb, dev: str, rt: Rt, outer: Ip, *rest: Header) -> 
 
 
 def _bypass(v: Visit, skb: Skb, device: Vxlan, entry: FdbEntry, dport: int) -> bool:
-    """encap_bypass_if_local: a far end that is this host and another vxlan device here: the frame jumps over
-    directly."""
+    """encap_bypass_if_local: a far end that is this host and another vxlan
+    device here: the frame jumps over directly."""
     vni = entry.vni if entry.vni >= 0 else device.vni
     other = next((d for d in v.t.tunnels_at(dport) if isinstance(d, Vxlan) and d.vni == vni), None)
     if other is None:
@@ -130,8 +130,8 @@ def _bypass(v: Visit, skb: Skb, device: Vxlan, entry: FdbEntry, dport: int) -> b
 
 
 def _check_pmtu(v: Visit, skb: Skb, device: Tunnel, inner: Ip | None, room: int) -> bool:
-    """skb_tunnel_check_pmtu: learn what the tunnel carries; a tunnel that is a bridge port answers the sender
-    itself."""
+    """skb_tunnel_check_pmtu: learn what the tunnel carries; a tunnel that
+    is a bridge port answers the sender itself."""
     length = size(skb.packet) - ETH_LEN
     if length <= room:
         return True

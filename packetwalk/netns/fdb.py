@@ -8,8 +8,8 @@ from packetwalk.addr import ANY, ZERO_MAC, IPv4, Mac
 
 
 class FdbEntry(NamedTuple):
-    """One line of `bridge fdb`. On a bridge `dev` is the port; on a vxlan it is the device and `dst` the tunnel's far
-    end.
+    """One line of `bridge fdb`. On a bridge `dev` is the port; on a vxlan
+    it is the device and `dst` the tunnel's far end.
 
     `local`: the bridge's or port's own address. `static` never ages; `updated` is when it was last learned, in ns.
     """

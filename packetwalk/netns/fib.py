@@ -187,8 +187,8 @@ class Table:
             yield from (r for r in self.base if r not in self.hidden)
 
     def covering(self, addr: int) -> Iterator[Route]:
-        """Every route whose prefix contains `addr`, longest prefix first, then by metric (own routes before shared
-        ones)."""
+        """Every route whose prefix contains `addr`, longest prefix first,
+        then by metric (own routes before shared ones)."""
         if self.base is not None:
             shared = (r for r in self.base.covering(addr) if r not in self.hidden)
             yield from sorted((*self._own(addr), *shared), key=lambda r: -r.dst.length)
@@ -254,8 +254,8 @@ def pick_nexthop(hops: Sequence[Nexthop], choose: int) -> Nexthop:
 
 
 class Learned(NamedTuple):
-    """What was learned about one destination behind one next hop: a path MTU or a redirect (struct
-    fib_nh_exception)."""
+    """What was learned about one destination behind one next hop: a path
+    MTU or a redirect (struct fib_nh_exception)."""
 
     mtu: int = 0
     mtu_locked: bool = False

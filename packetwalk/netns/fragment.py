@@ -25,8 +25,8 @@ FRAG_TIME = 30 * SECOND  # net.ipv4.ipfrag_time
 
 
 class FragQueue(NamedTuple):
-    """Fragments of one datagram that have arrived (struct ipq): packets in order of arrival, and when they must be
-    complete."""
+    """Fragments of one datagram that have arrived (struct ipq): packets in
+    order of arrival, and when they must be complete."""
 
     pieces: tuple[Packet, ...]
     expires: int
@@ -41,9 +41,8 @@ class FragQueue(NamedTuple):
 def fragment(packet: Packet, mtu: int, frag_list: tuple[int, ...] = ()) -> list[Packet]:
     """Cut an L3 packet so that no piece exceeds `mtu` bytes.
 
-    frag_list: payload sizes of the fragments it was put together from; they are used again if they fit (the fast path
-    of
-    ip_do_fragment). A fragment can be cut further; offsets stay those of the whole datagram.
+    frag_list: payload sizes of the fragments it was put together from; they are used again if they fit (the
+    fast path of ip_do_fragment). A fragment can be cut further; offsets stay those of the whole datagram.
     """
     ip = packet.headers[0]
     assert isinstance(ip, Ip)
@@ -123,8 +122,8 @@ def _misfit(pieces: tuple[Packet, ...], packet: Packet) -> Reason | None:
 
 
 def expire(v: Visit, key: object) -> None:
-    """ip_expire: the datagram never became whole; its sender hears of it, if we are the end host and have its first
-    fragment."""
+    """ip_expire: the datagram never became whole; its sender hears of it,
+    if we are the end host and have its first fragment."""
     queue = v.t.reassembly.get(key)
     if not isinstance(queue, FragQueue) or v.now < queue.expires:
         return

@@ -190,8 +190,8 @@ TEXTS: dict[str, Callable[[Part], str]] = {
 
 
 def lookup(sets: Mapping[str, IpSet], name: str, sides: tuple[bool, ...], s: Seen, *, return_nomatch: bool) -> bool:
-    """ip_set_test: whether the packet's addresses and ports are in a set. sides: for each dimension, whether the source
-    is meant."""
+    """ip_set_test: whether the packet's addresses and ports are in a set.
+    sides: for each dimension, whether the source is meant."""
     wanted = sets[name]
     if wanted.dims == ("set",):  # list_set_ktest: the first member set that has it
         return any(

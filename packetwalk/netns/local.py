@@ -1,5 +1,5 @@
-"""Delivery to this host's protocols and sockets, and the programs behind them (net/ipv4/ip_input.c, udp.c,
-tcp_ipv4.c)."""
+"""Delivery to this host's protocols and sockets, and the programs behind
+them (net/ipv4/ip_input.c, udp.c, tcp_ipv4.c)."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ def tcp_shrink(v: Visit, skb: Skb) -> str | None:
 
 
 def prepare(v: Visit, conn: Connection) -> str:
-    """Route the connection and take its MSS from there (tcp_sync_mss, ipv4_default_advmss). Returns an errno or
-    nothing."""
+    """Route the connection and take its MSS from there (tcp_sync_mss,
+    ipv4_default_advmss). Returns an errno or nothing."""
     rt = output_route(v.t, conn.raddr, v.now, src=conn.laddr, proto=PROTO_TCP, sport=conn.lport, dport=conn.rport)
     if rt.error or rt.kind in ("broadcast", "multicast"):
         return rt.error or "ENETUNREACH"

@@ -54,8 +54,8 @@ class Match(NamedTuple):
 
 
 class MatchKind(NamedTuple):
-    """What a match takes, in printing order, and how it is compiled; the rule is for those whom a match tells about
-    it."""
+    """What a match takes, in printing order, and how it is compiled; the
+    rule is for those whom a match tells about it."""
 
     options: dict[str, OptionKind]
     compile: Callable[[Match, Rule], Condition]

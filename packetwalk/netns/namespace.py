@@ -35,8 +35,8 @@ class Netns(Verbs):
         return f"<Netns {self.name}: {', '.join(self.devices)}>"
 
     def overlay(self) -> Netns:
-        """A namespace with the same configuration that learns into tables of its own, so that a walk changes
-        nothing."""
+        """A namespace with the same configuration that learns into tables
+        of its own, so that a walk changes nothing."""
         copy = Netns.__new__(Netns)
         self.learn_into(copy)
         return copy

@@ -47,8 +47,8 @@ class Neighbour(NamedTuple):
 
 
 class Neighbours:
-    """The table, by device and address. `base` entries are shared with other rooms; our own win, and `hidden` are not
-    ours."""
+    """The table, by device and address. `base` entries are shared with
+    other rooms; our own win, and `hidden` are not ours."""
 
     __slots__ = ("base", "entries", "hidden", "proxies")
 

@@ -78,8 +78,8 @@ class Ruleset:
 
     @property
     def needs_conntrack(self) -> bool:
-        """Whether a rule asks for connection tracking: a match or target that takes a reference on it
-        (nf_ct_netns_get)."""
+        """Whether a rule asks for connection tracking: a match or target
+        that takes a reference on it (nf_ct_netns_get)."""
         return any(_tracks(rule) for t in self.tables.values() for chain in t.chains.values() for rule in chain.rules)
 
     def traverse(self, table: str, hook: str, seen: Seen) -> Verdict:

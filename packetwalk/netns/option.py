@@ -57,8 +57,8 @@ class Option(NamedTuple):
 
 
 class OptionKind(NamedTuple):
-    """What an option takes. `read` gets its words and returns them as iptables-save would print them; ValueError says
-    what was expected.
+    """What an option takes. `read` gets its words and returns them as
+    iptables-save would print them; ValueError says what was expected.
 
     printed: the name under which it is printed, where that is another one (`--or-mark` is a `--set-xmark`).
     """

@@ -58,8 +58,8 @@ class Rule:
         return next((m for m in self.matches if m.name == name), None)
 
     def conditions(self) -> list[Condition]:
-        """Its tests in the order in which the kernel makes them: header, then matches (ipt_do_table); unknown ones
-        last."""
+        """Its tests in the order in which the kernel makes them: header,
+        then matches (ipt_do_table); unknown ones last."""
         tests = [*map(compile_header, self.header), *(self._condition(match) for match in self.matches)]
         return sorted(tests, key=lambda condition: condition.rank == UNKNOWN)
 

@@ -153,8 +153,8 @@ class Seen:
 
 
 class Undecided(Exception):
-    """A rule would have to be judged by something packetwalk does not model: kind (`match`, `target`, `set`) and
-    name."""
+    """A rule would have to be judged by something packetwalk does not
+    model: kind (`match`, `target`, `set`) and name."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(f"{kind} {name}")

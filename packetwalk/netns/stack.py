@@ -1,10 +1,8 @@
 """THE FILE TO READ: every stage of a packet through a room, and which stage may follow which.
 
 A stage takes the visit and the packet, notes what it did as a step, and returns the name of the next stage; None ends
-the
-branch. The table below is the whole control flow; a test checks that no stage returns anything else. The stages live
-where
-the kernel keeps them: `ip_input`, `ip_forward`, `ip_output`, `arp`, `bridge`, `icmp`, `encap`, `local`.
+the branch. The table below is the whole control flow; a test checks that no stage returns anything else. The stages
+live where the kernel keeps them: `ip_input`, `ip_forward`, `ip_output`, `arp`, `bridge`, `icmp`, `encap`, `local`.
 """
 
 from __future__ import annotations

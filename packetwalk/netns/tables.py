@@ -1,8 +1,7 @@
 """Everything one namespace knows: devices, sysctls, routes, neighbours, FDBs, sockets, waiting fragments.
 
 The stages read these tables and write the learned ones. Questions that need several tables at once (which source
-address,
-which MTU, is this address ours) are answered here, each after the kernel function it is named for.
+address, which MTU, is this address ours) are answered here, each after the kernel function it is named for.
 """
 
 from __future__ import annotations
@@ -79,8 +78,8 @@ class Peer(NamedTuple):
     redirects: int = 0
 
     def spend(self, cost: int, burst: int, now: int) -> tuple[Peer, bool]:
-        """The token bucket of inet_peer_xrlim_allow and ip_error: it fills with time up to `burst`; whether there was
-        enough for one more."""
+        """The token bucket of inet_peer_xrlim_allow and ip_error: it fills
+        with time up to `burst`; whether there was enough for one more."""
         tokens = min(self.tokens + now - self.last, burst)
         enough = tokens >= cost
         return Peer(tokens - cost if enough else tokens, now, self.redirects), enough
@@ -221,8 +220,8 @@ class Tables:
         return addr in self.locals or self.fib.is_local(addr)
 
     def select_addr(self, dev: str, dst: int, scope: int) -> IPv4:
-        """inet_select_addr: an address of `dev` in the subnet of `dst`, else its first, else the first suitable
-        elsewhere."""
+        """inet_select_addr: an address of `dev` in the subnet of `dst`,
+        else its first, else the first suitable elsewhere."""
         first = ANY
         device = self.devices.get(dev)
         highest = SCOPE_LINK if device is not None and self.conf(dev).route_localnet else SCOPE_HOST

@@ -1,8 +1,7 @@
 """A TCP endpoint: segments in, segments out (RFC 9293, with Linux's options, timers and choices).
 
-Sans-I/O like the rest: `open`, `on_segment`, `close`, `on_timeout` return the segments to send. Sequence numbers
-start at
-zero; there is no congestion control beyond the initial window, since a walk looks at paths, not at throughput.
+Sans-I/O like the rest: `open`, `on_segment`, `close`, `on_timeout` return the segments to send. Sequence numbers start
+at zero; there is no congestion control beyond the initial window, since a walk looks at paths, not at throughput.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class Segment(NamedTuple):
 class Connection:
     """One end of a connection. `advmss` is what we announce, `mss` the largest payload we send (TCP_MAXSEG).
 
-    send_size: bytes the program sends once connected; app: `echo` sends back what it reads, otherwise a client that
-    closes.
+    send_size: bytes the program sends once connected; app: `echo` sends
+    back what it reads, otherwise a client that closes.
     """
 
     laddr: IPv4

@@ -77,8 +77,8 @@ def ecn_decapsulate(outer_tos: int, packet: Packet) -> Packet | None:
 
 
 def ipip_lookup(t: Tables, outer: Ip) -> Ipip | None:
-    """ip_tunnel_lookup: remote and local both known, then remote, then local, then the device without either
-    (tunl0)."""
+    """ip_tunnel_lookup: remote and local both known, then remote, then
+    local, then the device without either (tunl0)."""
     devices = [d for d in t.devices.values() if isinstance(d, Ipip) and d.up]
     for remote, local in ((outer.src, outer.dst), (outer.src, 0), (0, outer.dst), (0, 0)):
         for d in devices:

@@ -135,8 +135,8 @@ class Verbs(Tables):
         return addr
 
     def _without_primary(self, dev: str, addr: Addr, rest: list[Addr]) -> list[Addr]:
-        """The secondaries of a subnet go with its primary address, or the first of them takes its place (a sysctl
-        says)."""
+        """The secondaries of a subnet go with its primary address, or the
+        first of them takes its place (a sysctl says)."""
         second = [a for a in rest if a.secondary and a.length == addr.length and a.covers(addr.local)]
         if not any(self.conf_values.get(name, {}).get("promote_secondaries") for name in ("all", dev)):
             return [a for a in rest if a not in second]

@@ -21,9 +21,9 @@ MAX_DEPTH = 8  # XMIT_RECURSION_LIMIT: tunnels inside tunnels
 class Skb:
     """A packet inside a room: it dies at the door. `mark` and the rest never leave; only `packet` does.
 
-    dev is where it came in, out and nexthop where it goes; eth the link header it came with; pkt_type host, broadcast,
-    multicast or otherhost; error the ICMP error to send about it; frag_max and frag_list remember how a reassembled
-    datagram was cut (IPCB).
+    dev is where it came in, out and nexthop where it goes; eth the link header it came with; pkt_type
+    host, broadcast, multicast or otherhost; error the ICMP error to send about it; frag_max and
+    frag_list remember how a reassembled datagram was cut (IPCB).
     """
 
     eth: Ethernet | None = None  # defaults stand on the class: only what differs is stored in a packet

@@ -127,8 +127,7 @@ def _describe(path: Path) -> str:
     return f"{path.name} ({len(lines)} {'entries' if 'ip' in path.name[:5] and 'tables' not in path.name else 'rules'})"
 
 
-# -- ip -j route, rule
-# ---------------------------------------------------------------------------------------------------
+# -- ip -j route, rule -------------------------------------------------------------------------------------------------
 
 
 def _table(value: Any) -> int:
@@ -219,8 +218,7 @@ def _range(entry: Record, side: str) -> tuple[int, int] | None:
     return None
 
 
-# -- sysctl, neighbours, fdb
-# ---------------------------------------------------------------------------------------------
+# -- sysctl, neighbours, fdb -------------------------------------------------------------------------------------------
 
 
 def _load_sysctls(room: Netns, path: Path) -> None:

@@ -12,8 +12,8 @@ from packetwalk.snapshot.reader import SnapshotError, read_text
 
 
 def load_iptables(path: Path) -> Ruleset:
-    """Read a file that iptables-save wrote. SnapshotError, in one line with file and line, for what iptables-restore
-    would not take."""
+    """Read a file that iptables-save wrote. SnapshotError, in one line with
+    file and line, for what iptables-restore would not take."""
     return read_iptables(read_text(path), str(path))
 
 
