@@ -160,9 +160,7 @@ def icmp(v: Visit, skb: Skb) -> str | None:
             v.drop(skb, Reason.NOT_SPECIFIED, "no echo reply: icmp_ratemask limits those, too")
             return None
         answer = Ip(ip.dst if unicast else ANY, ip.src, PROTO_ICMP, ip.len, tos=ip.tos)
-        return _send(
-            v, Packet((answer, reply, *skb.packet.headers[2:]), skb.packet.payload), None
-        )
+        return _send(v, Packet((answer, reply, *skb.packet.headers[2:]), skb.packet.payload), None)
     if header.type == ECHO_REPLY:
         socket = t.sockets.find(PROTO_ICMP, header.id, ip.dst)
         if socket is None:
