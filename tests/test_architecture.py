@@ -64,7 +64,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "engine": ("", "sim", "costs", "walk"),
     "view": ("", "html"),
     "document": ("", "model", "tree"),
-    "kube": ("", "build", "chance", "cidr", "cluster", "fabric", "layout"),
+    "kube": ("", "build", "chance", "cidr", "cluster", "fabric", "kubeproxy", "layout", "service"),
     "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),
     "snapshot": ("", "iproute", "links", "iptables_save", "ipset_save", "reader"),
     "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "bench", "record"),
