@@ -27,6 +27,7 @@ fuzz-kernel: $(VENV)/.dev  ## SEEDS random networks against this kernel (200), a
 
 bench: $(VENV)/.run  ## how long things take
 	@$(BIN)/python tests/bench/bench.py
+	@$(BIN)/python tests/bench/rules.py
 
 clean:  ## remove .venv, caches and built files
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -173,11 +173,11 @@ def device_is(pattern: str) -> Callable[[str], bool]:
 
 
 def _device(option: str, text: str, inverted: bool) -> Condition:
-    matches = device_is(text)
     if text.endswith("+"):
+        head = text[:-1]
         if option == "-i":
-            return Condition(MIDDLE, lambda then: lambda s: matches(s.iif) is not inverted and then(s))
-        return Condition(MIDDLE, lambda then: lambda s: matches(s.oif) is not inverted and then(s))
+            return Condition(MIDDLE, lambda then: lambda s: s.iif.startswith(head) is not inverted and then(s))
+        return Condition(MIDDLE, lambda then: lambda s: s.oif.startswith(head) is not inverted and then(s))
     if option == "-i":
         if inverted:
             return Condition(MIDDLE, lambda then: lambda s: s.iif != text and then(s))
