@@ -45,7 +45,7 @@ def complete_room(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_table(incomplete: str) -> list[str]:
     """Tables that `show` can print."""
-    from packetwalk.commands import SHOWN
+    from packetwalk.show import SHOWN
 
     return [name for name in SHOWN if name.startswith(incomplete)]
 

@@ -164,8 +164,15 @@ def show(
         str, typer.Argument(metavar="NETNS", help="Room whose table is wanted.", autocompletion=complete_room)
     ],
     table: Annotated[
-        str, typer.Argument(metavar="TABLE", help="routes|rules|neigh|fdb|links|addrs.", autocompletion=complete_table)
+        str,
+        typer.Argument(
+            metavar="TABLE",
+            help="routes|ip-rules|neigh|fdb|links|addrs|rules|sets.",
+            autocompletion=complete_table,
+        ),
     ],
+    only: Annotated[str, typer.Option("--table", metavar="TABLE", help="Of rules: only this table.")] = "",
+    chain: Annotated[str, typer.Option(metavar="CHAIN", help="Of rules: only this chain.")] = "",
     snapshot: Snapshot = None,
     file: FileOption = None,
     cni: ModeOption = None,
@@ -173,19 +180,26 @@ def show(
     racks: RacksOption = 1,
     sets: SetOption = None,
 ) -> None:
-    """Print a room's table as `ip` and `bridge` print it.
+    """Print a room's table as `ip`, `bridge`, iptables-save and ipset print it.
 
     \b
     Examples:
       packetwalk show node-1 routes
+      packetwalk show node-1 rules --table nat --chain POSTROUTING
       packetwalk show n1 fdb --snapshot recordings/S3-flannel-vxlan
     """
-    from packetwalk import commands as lines
+    from packetwalk.show import SHOWN, rules
+    from packetwalk.show import show as text_of
 
-    known(table, lines.SHOWN, "table")
+    known(table, SHOWN, "table")
+    if (only or chain) and table != "rules":
+        raise BadInput(f"--table and --chain are for rules, not for {table}")
     network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
     known(room, network.rooms, "room")
-    emit(lines.show(network, room, table))
+    try:
+        emit("\n".join(rules(network, room, only, chain)) if table == "rules" else text_of(network, room, table))
+    except KeyError as error:
+        raise BadInput(str(error.args[0])) from None
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""A network as the shell lines that would build it, and a room's tables as `ip` and `bridge` print them.
+"""A network as the shell lines that would build it.
 
 The lines want root and iproute2 (5.0 or newer). What the kernel makes by itself is left out: table local, routes of
 `proto kernel`, a bridge's own addresses, whatever was only learned.
@@ -11,7 +11,6 @@ from shlex import quote
 
 from packetwalk.addr import ANY, ZERO_MAC, Prefix
 from packetwalk.netns.device import SCOPE_GLOBAL, Addr, Bridge, Device, Dummy, Geneve, Ipip, Port, Tunnel, Veth, Vxlan
-from packetwalk.netns.fdb import FdbEntry
 from packetwalk.netns.fib import SCOPE_NAMES, Route
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.policy_rule import PolicyRule
@@ -22,11 +21,8 @@ LOOPBACK = Prefix.parse("127.0.0.0/8")
 DEFAULT_RULES = (PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253))
 # there only while their module is loaded, or only since Linux 6.13 outside the first namespace
 OPTIONAL_SYSCTLS = ("net.bridge.", "net.netfilter.", "net.ipv4.vs.", "net.ipv4.icmp_msgs_")
-RESTORE = {
-    "ipset-save.txt": "ipset restore",
-    "iptables-save.txt": "iptables-restore",
-    "ipvsadm-save.txt": "ipvsadm-restore",
-}
+RESTORE = {"ipvsadm-save.txt": "ipvsadm-restore"}
+END = "END"  # no line of sets or rules is that
 PORT_STATES = {"listening": 1, "learning": 2, "blocking": 4}  # `disabled` and `forwarding` follow from the link
 
 
@@ -217,7 +213,7 @@ def _addresses(room: Netns) -> Iterator[str]:
                 continue
             net = Prefix.of(addr.peer or addr.local, addr.length)
             route = connected.get((net, device.name))
-            words = [*_address(addr), f"dev {quote(device.name)}"]
+            words = [*address(addr), f"dev {quote(device.name)}"]
             if route is None and addr.length < 32 and not addr.secondary and addr.local not in LOOPBACK and device.up:
                 words.append("noprefixroute")
             if route is not None and route.metric:
@@ -225,7 +221,7 @@ def _addresses(room: Netns) -> Iterator[str]:
             yield _ip(room, f"addr add {' '.join(words)}")
 
 
-def _address(addr: Addr) -> Iterator[str]:
+def address(addr: Addr) -> Iterator[str]:
     """The words of an address that `ip addr add` takes and `ip addr` prints alike."""
     if addr.peer is not None and addr.peer != addr.local:
         yield f"{addr.local} peer {addr.peer}/{addr.length}"
@@ -307,112 +303,20 @@ def _fdb(room: Netns) -> Iterator[str]:
             yield f"bridge -n {quote(room.name)} fdb append {words}"
 
 
+def restores(room: Netns) -> dict[str, str]:
+    """What loads a room's IP sets and rules: {tool: its input}, to be run in that order."""
+    sets = "\n".join(map(str, room.netfilter.sets.values()))
+    found = {"ipset restore": sets, "iptables-restore": str(room.netfilter)}
+    return {tool: text for tool, text in found.items() if text}
+
+
 def _rest(room: Netns) -> Iterator[str]:
-    """Rule files that stand beside the tables, and the programs that answer in packetwalk."""
+    """Sets and rules, rule files that stand beside the tables, and the programs that answer in packetwalk."""
+    for tool, text in restores(room).items():
+        yield f"ip netns exec {quote(room.name)} {tool} <<'{END}'\n{text}\n{END}"
     found = {name: what for what in room.unevaluated if (name := what.split(" ", 1)[0]) in RESTORE}
     for name, tool in RESTORE.items():
         if name in found:
             yield f"ip netns exec {quote(room.name)} {tool} < {quote(f'state/0/{room.name}/{name}')}"
     for socket in room.sockets.listeners():
         yield f"# {room.name}: {socket}"
-
-
-# -- what ip and bridge print -----------------------------------------------------------------------------------------
-
-
-def show(network: Network, room: str, table: str) -> str:
-    """A room's table as iproute2 prints it: `table` is a key of SHOWN. KeyError for a room or a table it has not."""
-    if room not in network:
-        raise KeyError(f"there is no room {room!r}")
-    return "\n".join(SHOWN[table](network, room))
-
-
-def _show_routes(network: Network, room: str) -> Iterator[str]:
-    yield from map(str, network[room].listed_routes())
-
-
-def _show_rules(network: Network, room: str) -> Iterator[str]:
-    yield from (str(rule).replace(": ", ":\t", 1) for rule in network[room].fib.rules)
-
-
-def _show_neighbours(network: Network, room: str) -> Iterator[str]:
-    yield from map(str, network[room].neighbours.all())
-
-
-def _show_fdb(network: Network, room: str) -> Iterator[str]:
-    entries: list[FdbEntry] = [*network[room].bridge_fdb.entries.values(), *network[room].vxlan_fdb.all()]
-    index = {d.name: d.index for d in network[room].devices.values()}
-    yield from map(str, sorted(entries, key=lambda e: index.get(e.dev, 0)))
-
-
-def _show_links(network: Network, room: str) -> Iterator[str]:
-    for device in sorted(network[room].devices.values(), key=lambda d: d.index):
-        yield from _link(network, room, device, " mode DEFAULT")
-
-
-def _show_addrs(network: Network, room: str) -> Iterator[str]:
-    for device in sorted(network[room].devices.values(), key=lambda d: d.index):
-        yield from _link(network, room, device, "")
-        for addr in device.addrs:
-            secondary = " secondary" if addr.secondary else ""
-            yield f"    inet {' '.join(_address(addr))}{secondary} {addr.label or device.name}"
-            yield "       valid_lft forever preferred_lft forever"
-
-
-def _link(network: Network, room: str, device: Device, mode: str) -> Iterator[str]:
-    """The two lines of print_linkinfo (iproute2, ip/ipaddress.c), with the queueing discipline a virtual device has."""
-    far = network.far((room, device.name))
-    peer = network[far[0]].device(far[1]) if far is not None else None
-    here = far is not None and far[0] == room
-    name = device.name
-    if peer is not None:
-        name += f"@{peer.name}" if here else f"@if{peer.index}"
-    elif isinstance(device, Ipip):
-        name += f"@{device.link or 'NONE'}"
-    carrier = device.up and _carrier(network[room], device)
-    state = "DOWN" if not carrier else "UP" if device.kind in ("veth", "bridge", "nic") else "UNKNOWN"
-    master = f" master {device.master}" if device.master else ""
-    qdisc = "noqueue" if device.up or device.kind == "veth" else "noop"
-    yield (
-        f"{device.index}: {name}: <{','.join(_flags(device, carrier))}> mtu {device.mtu} qdisc {qdisc}{master} "
-        f"state {state}{mode} group default qlen 1000"
-    )
-    netns = f" link-netns {far[0]}" if far is not None and not here else ""
-    if isinstance(device, Ipip):
-        yield f"    link/ipip {device.local} {'peer' if device.remote else 'brd'} {device.remote}"
-    elif device.kind == "loopback":
-        yield f"    link/loopback {ZERO_MAC} brd {ZERO_MAC}"
-    else:
-        yield f"    link/ether {device.mac} brd ff:ff:ff:ff:ff:ff{netns}"
-
-
-def _carrier(room: Netns, device: Device) -> bool:
-    """A bridge has a carrier while one of its ports runs; everything else says so itself."""
-    return any(p.running for p in room.ports(device.name)) if isinstance(device, Bridge) else device.running
-
-
-def _flags(device: Device, carrier: bool) -> Iterator[str]:
-    if device.up and not carrier:
-        yield "NO-CARRIER"
-    if device.kind == "loopback":
-        yield "LOOPBACK"
-    elif isinstance(device, Ipip):
-        yield from ("POINTOPOINT", "NOARP") if device.remote else ("NOARP",)
-    else:
-        yield "BROADCAST"
-        yield from () if device.kind == "dummy" else ("MULTICAST",)
-        yield from ("NOARP",) if device.noarp else ()
-    if device.up:
-        yield "UP"
-        yield from ("LOWER_UP",) if carrier else ()
-
-
-SHOWN = {
-    "addrs": _show_addrs,
-    "fdb": _show_fdb,
-    "links": _show_links,
-    "neigh": _show_neighbours,
-    "routes": _show_routes,
-    "rules": _show_rules,
-}
-"""What `show` can print: {word: printer}."""

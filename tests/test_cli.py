@@ -267,6 +267,8 @@ BAD = [
     ("walk a b --snapshot {empty}", "{empty} is not a snapshot"),
     ("show node-1 route", "no table 'route'; did you mean 'routes'?"),
     ("show nod-1 routes", "did you mean 'node-1'?"),
+    ("show node-1 rules --chain cali-FORWRAD", "node-1 has no chain 'cali-FORWRAD'; did you mean 'cali-FORWARD'?"),
+    ("show node-1 routes --table nat", "--table and --chain are for rules, not for routes"),
     ("commands node1", "did you mean 'node-1'?"),
     ("rooms --snapshot {empty}", "{empty} is not a snapshot"),
     ("predict /nowhere --json", "/nowhere: no such folder"),

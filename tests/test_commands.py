@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from packetwalk.addr import IPv4, Mac, Prefix
-from packetwalk.commands import SHOWN, commands, show
+from packetwalk.commands import commands
 from packetwalk.netns.device import Bridge, Dummy, Geneve, Ipip, Nic, UnknownDevice, Veth, Vxlan
 from packetwalk.netns.fdb import FdbEntry
 from packetwalk.netns.fib import Nexthop, Route
 from packetwalk.netns.namespace import Netns
 from packetwalk.network import Network
+from packetwalk.show import SHOWN, rules, show
 from packetwalk.snapshot import load_snapshot
 from packetwalk.snapshot.iproute import load_netns
+from packetwalk.snapshot.iptables_save import read_iptables
 from packetwalk.source import SAMPLE
 
 
@@ -160,11 +162,15 @@ def test_an_unknown_room_is_an_error() -> None:
         show(small(), "nowhere", "routes")
 
 
-def test_rule_files_and_echo_servers_are_named() -> None:
-    lines = commands(load_snapshot(SAMPLE))
-    assert "ip netns exec node-1 iptables-restore < state/0/node-1/iptables-save.txt" in lines
+def test_sets_then_rules_are_restored_and_echo_servers_are_named() -> None:
+    net = load_snapshot(SAMPLE)
+    lines = commands(net)
     restores = [line for line in lines if "exec node-1 ip" in line and "restore" in line]
-    assert "ipset restore" in restores[0] and "iptables" in restores[1]
+    assert len(restores) == 2
+    assert restores[0].startswith("ip netns exec node-1 ipset restore <<'END'\ncreate cali40masq-ipam-pools hash:net ")
+    assert restores[1].startswith("ip netns exec node-1 iptables-restore <<'END'\n*")
+    assert restores[1].endswith("\nCOMMIT\nEND")
+    assert str(read_iptables("\n".join(restores[1].splitlines()[1:-1]))) == str(net["node-1"].netfilter)
     assert "# b: tcp echo server port 8080" in lines
 
 
@@ -193,8 +199,22 @@ def test_show_prints_what_iproute2_prints() -> None:
     assert show(net, "n1", "neigh") == "192.0.2.2 dev eth0 lladdr 02:00:00:00:00:21 PERMANENT"
     assert "02:00:00:00:00:99 dev veth1 master br0 static" in show(net, "n1", "fdb").splitlines()
     assert "02:00:00:00:00:24 dev vx.7 dst 192.0.2.2 self permanent" in show(net, "n1", "fdb").splitlines()
-    assert show(net, "n1", "rules").splitlines()[1] == "1000:\tfrom 10.1.0.0/24 fwmark 0x1/0xff lookup 100"
+    assert show(net, "n1", "ip-rules").splitlines()[1] == "1000:\tfrom 10.1.0.0/24 fwmark 0x1/0xff lookup 100"
     assert show(net, "p1", "routes").splitlines()[0] == "default via 10.1.0.1 dev eth0 mtu 1300"
+
+
+def test_rules_of_one_table_or_chain() -> None:
+    net = load_snapshot(SAMPLE)
+    assert show(net, "node-1", "rules") == "\n".join(rules(net, "node-1"))
+    assert rules(net, "node-1", "nat", "POSTROUTING")[:2] == ["*nat", ":POSTROUTING ACCEPT [0:0]"]
+    everywhere = rules(net, "node-1", chain="cali-PREROUTING")
+    heads = ["*raw", ":cali-PREROUTING - [0:0]", "*mangle", ":cali-PREROUTING - [0:0]", "*nat"]
+    assert sorted({line for line in everywhere if line[0] in "*:"}) == sorted(set(heads))
+    with pytest.raises(KeyError, match=r"node-1 has no table 'nta'; it has filter"):
+        rules(net, "node-1", "nta")
+    with pytest.raises(KeyError, match=r"table filter of node-1 has no chain 'FORWRAD'; did you mean 'FORWARD'?"):
+        rules(net, "node-1", "filter", "FORWRAD")
+    assert show(net, "node-1", "sets").splitlines()[1] == "add cali40masq-ipam-pools 10.244.0.0/16"
 
 
 def test_links_without_a_carrier_say_so() -> None:
@@ -293,7 +313,7 @@ def test_a_kernel_built_by_the_lines_has_the_same_tables(built: Network, tmp_pat
         if end == wire.a:
             again.connect(wire.a, wire.b)
     for room in built:
-        for table in ("links", "addrs", "routes", "rules"):
+        for table in ("links", "addrs", "routes", "ip-rules", "rules", "sets"):
             assert show(again, room.name, table) == show(built, room.name, table)
         local = {str(r) for r in room.fib.tables[255]}
         assert {str(r) for r in again[room.name].fib.tables[255]} == local

@@ -31,7 +31,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NamedTuple
 
-from packetwalk.commands import RESTORE, commands
+from packetwalk.commands import RESTORE, commands, restores
 from packetwalk.kernel.doors import Refused, batch, run, setns, sysctl_path, undisturbed, write_sysctl, write_sysctls
 from packetwalk.kernel.leftovers import HOST_TUNNELS, NETNS, delete, no_fallback_tunnels, prefix, sweep
 from packetwalk.netns.device import Bridge, Veth
@@ -90,6 +90,7 @@ def missing_features(network: Network) -> tuple[str, ...]:
     missing = [kind for kind in sorted(kinds) if not _makes(kind)]
     words = {what.split(" ", 1)[0] for r in network for what in r.unevaluated}
     programs = {RESTORE[word].split()[0] for word in words if word in RESTORE}
+    programs |= {tool.split()[0] for r in network for tool in restores(r)}
     programs |= {"iptables" for r in network if r.conntrack}
     return (*missing, *(p for p in sorted(programs) if shutil.which(p) is None))
 

@@ -45,6 +45,12 @@ class Table:
         self.name = name
         self.chains: dict[str, Chain] = {hook: Chain(name, hook, "ACCEPT") for hook in HOOKS[name]}
 
+    def __str__(self) -> str:
+        """What iptables-save prints of it, without counters."""
+        heads = [f":{chain.name} {chain.policy or '-'} [0:0]" for chain in self.chains.values()]
+        rules = [str(rule) for chain in self.chains.values() for rule in chain.rules]
+        return "\n".join([f"*{self.name}", *heads, *rules, "COMMIT"])
+
     def chain(self, name: str) -> Chain:
         """A chain, made if it is not there."""
         if name not in self.chains:
@@ -63,6 +69,10 @@ class Ruleset:
         self.tables: dict[str, Table] = {}
         self.sets: dict[str, IpSet] = {}
         self.state: dict[object, object] = {}
+
+    def __str__(self) -> str:
+        """What iptables-save prints, and iptables-restore takes."""
+        return "\n".join(map(str, self.tables.values()))
 
     def overlay(self) -> Ruleset:
         """The same tables with a memory of their own (a walk's)."""

@@ -16,8 +16,9 @@ LINES = (Path(__file__).parent / "iptables-1.8.9.txt").read_text(encoding="utf-8
 @pytest.mark.parametrize("line", LINES)
 def test_it_prints_as_iptables_save_does(line: str) -> None:
     written, _, printed = line.partition(" => ")
-    rule = parse_rule(f"-A INPUT {written}")
-    assert str(rule) == f"-A INPUT {printed}"
+    _, chain, words = written.split(" ", 2)
+    rule = parse_rule(f"-A {chain} {words}")
+    assert str(rule) == f"-A {chain} {printed}"
     assert parse_rule(str(rule)) == rule
 
 
