@@ -6,12 +6,12 @@ import pytest
 
 from packetwalk import cli
 from packetwalk.addr import Mac
-from packetwalk.commands import show
 from packetwalk.edit import apply, whatif
 from packetwalk.engine.walk import address_of, walk
 from packetwalk.netns.device import Bridge, Veth, Vxlan
 from packetwalk.netns.namespace import Netns
 from packetwalk.network import Network
+from packetwalk.show import show
 from packetwalk.snapshot import load_snapshot
 from packetwalk.source import SAMPLE, from_mode
 from packetwalk.trace import Flow, Reason, Trace

@@ -3,13 +3,13 @@
 import pytest
 
 from packetwalk.cni import Calico
-from packetwalk.commands import show
 from packetwalk.engine.walk import address_of, walk
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Node, Rack, default_cluster
 from packetwalk.netns.device import Vxlan
 from packetwalk.network import Network
 from packetwalk.packet import Arp
+from packetwalk.show import show
 from packetwalk.trace import Flow
 
 BLOCKS = ("10.244.1.0/26", "10.244.2.0/26", "10.244.3.0/26")

@@ -3,13 +3,13 @@
 import pytest
 
 from packetwalk.cni import Flannel
-from packetwalk.commands import show
 from packetwalk.engine.walk import address_of, walk
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Link, default_cluster
 from packetwalk.netns.device import Ipip, Vxlan
 from packetwalk.network import Network
 from packetwalk.packet import Ip
+from packetwalk.show import show
 from packetwalk.trace import Flow
 
 
