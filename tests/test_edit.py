@@ -25,7 +25,7 @@ def ping(network: Network, size: int = -1, df: str = "") -> Trace:
 
 
 def tables(network: Network) -> str:
-    names = ("routes", "rules", "neigh", "fdb", "links")
+    names = ("routes", "ip-rules", "neigh", "fdb", "links")
     return "\n".join(show(network, room.name, name) for room in network for name in names)
 
 
@@ -172,7 +172,7 @@ ip link add vx0 index 13 address 02:00:00:00:00:05 mtu 1450 type vxlan id 5 dstp
 sysctl -qw net.ipv6.conf.all.disable_ipv6=1
 for dev in br0 v0 v1 vx0; do ip link set $dev up; done
 """
-SHOW = {"routes": "ip -o route", "rules": "ip rule", "neigh": "ip neigh", "fdb": "bridge fdb show dev vx0"}
+SHOW = {"routes": "ip -o route", "ip-rules": "ip rule", "neigh": "ip neigh", "fdb": "bridge fdb show dev vx0"}
 MAC = "02:00:00:00:00:09"
 ZERO = "00:00:00:00:00:00"
 ADDRS = ("addr add 10.0.0.1/24 dev v0", "addr add 10.0.0.7/24 dev v0", "addr add 10.1.0.1/24 dev v0")

@@ -1,13 +1,14 @@
 """`packetwalk show` against the real tools, line for line, in networks built by the lines of `packetwalk commands`."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import packetwalk as pw
-from packetwalk.commands import SHOWN, show
 from packetwalk.kernel.realise import MissingFeature, realise
+from packetwalk.show import SHOWN, show
 
 RECORDINGS = Path(__file__).resolve().parent.parent / "recordings"
 FOLDERS = [pw.SAMPLE, *sorted(p.parent for p in RECORDINGS.glob("*/snapshot.json"))]
@@ -17,8 +18,10 @@ TOOLS = {
     "links": ("ip", "link"),
     "neigh": ("ip", "neigh"),
     "routes": ("ip", "route"),
-    "rules": ("ip", "rule"),
+    "ip-rules": ("ip", "rule"),
 }
+SAVES = {"rules": ["iptables-save"], "sets": ["ipset", "save"]}  # in an order of their own
+ENTRY = re.compile(r"^(?:-A|create|add) .*\S", re.MULTILINE)
 NOT_OURS = re.compile(r"33:33:|01:00:5e:|\s+inet6 ")  # multicast and IPv6, which are not modelled
 
 
@@ -42,9 +45,15 @@ def test_every_table_is_printed_as_the_tools_print_it(kernel: None, folder: Path
                 for table, (tool, words) in TOOLS.items():
                     found = printed(real.output(room.name, tool, words), real.names)
                     assert printed(show(network, room.name, table), {}) == found, f"{room.name}: {tool} {words}"
+                for table, save in SAVES.items():
+                    ours = sorted(ENTRY.findall(show(network, room.name, table)))
+                    if ours:
+                        with real.inside(room.name):
+                            text = subprocess.run(save, capture_output=True, text=True, check=True).stdout
+                        assert sorted(ENTRY.findall(text)) == ours, f"{room.name}: {save}"
     except MissingFeature as error:
         pytest.skip(str(error))
 
 
 def test_every_table_is_compared() -> None:
-    assert TOOLS.keys() == SHOWN.keys()
+    assert TOOLS.keys() | SAVES.keys() == SHOWN.keys()
