@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from packetwalk import proving
+from packetwalk import explaining, proving
 from packetwalk.asked import (
     BAD_INPUT,
     DELIVERED,
@@ -299,6 +299,7 @@ def predict(
     emit("\n".join(f"{p['name']}: {p['result']['outcome']}, {len(p['frames'])} frames" for p in answer["probes"]))
 
 
+app.command()(explaining.explain)
 app.command()(proving.prove)
 app.command()(proving.record)
 app.command()(proving.agree)
@@ -377,7 +378,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line (sys.argv unless given) and return its exit status."""
     command: Any = typer.main.get_command(app)
     try:
-        status = command.main(args=argv, prog_name="packetwalk", standalone_mode=False)
+        status = command.main(args=explaining.rule_last(argv), prog_name="packetwalk", standalone_mode=False)
     except BadInput as error:
         return _complain(*map(str, error.args))
     except proving.Missing as error:

@@ -191,7 +191,24 @@ def test_predict_prints_one_json_object(capsys: Capture, snapshot: Path) -> None
     assert (status, out) == (0, f"p: reply, {len(probe['frames'])} frames\n")
 
 
-COMMANDS = ("walk", "rooms", "show", "commands", "modes", "schema", "predict", "prove", "record", "agree")
+def test_explain(capsys: Capture) -> None:
+    status, out, err = ask(capsys, "explain cali-nat-outgoing")
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        "node-1, node-2: cali-nat-outgoing (nat): Calico: masquerades what pods send outside all pools (natOutgoing).",
+        "   1  Packets whose source is in the set cali40masq-ipam-pools whose destination is not in the set "
+        "cali40all-ipam-pools get an address of the device they leave by as their source, for the whole connection.",
+    ]
+    assert ask(capsys, "explain -A FORWARD -i cali+ -j DROP")[:2] == (
+        0, "Packets that came in by a device named cali... are dropped without a word.\n",
+    )  # fmt: skip
+    assert main(["explain", "-A FORWARD -p udp -h", "--room", "node-1"]) == 2
+    assert ask(capsys, "explain KUBE-MARK-MASQ")[1].endswith(". No room of this network has it.\n")
+
+
+COMMANDS = (
+    "walk", "rooms", "show", "commands", "modes", "schema", "predict", "explain", "prove", "record", "agree",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("line", ["", "--help", "-h", *(f"{command} --help" for command in COMMANDS)])
@@ -267,6 +284,11 @@ BAD = [
     ("walk a b --snapshot {empty}", "{empty} is not a snapshot"),
     ("show node-1 route", "no table 'route'; did you mean 'routes'?"),
     ("show nod-1 routes", "did you mean 'node-1'?"),
+    ("explain KUBE-SERVICSE", "there is no chain 'KUBE-SERVICSE'"),
+    ("explain cali-FORWRAD", "there is no chain 'cali-FORWRAD'; did you mean 'cali-FORWARD'?"),
+    ("explain FORWARD --table raw", "there is no chain 'FORWARD' in table raw"),
+    ("explain FORWARD --room node-9", "there is no room 'node-9'; did you mean"),
+    ("explain -A X -p tcp --dprot 80", "--dprot: no match or target named before it has this option"),
     ("show node-1 rules --chain cali-FORWRAD", "node-1 has no chain 'cali-FORWRAD'; did you mean 'cali-FORWARD'?"),
     ("show node-1 routes --table nat", "--table and --chain are for rules, not for routes"),
     ("commands node1", "did you mean 'node-1'?"),
