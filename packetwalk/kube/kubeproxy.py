@@ -140,6 +140,7 @@ class Rules:
 
 
 def comment(text: str) -> str:
+    """The match that says what a rule is for."""
     return f'-m comment --comment "{text}"'
 
 
@@ -296,7 +297,7 @@ class _PortRules:
                          f"traffic not accepted by {self.fw}", "-j DROP")  # fmt: skip
 
     def _balance(self, chain: str, endpoints: Sequence[Endpoint]) -> None:
-        """A client that was here before goes where it went; all others draw lots, each endpoint with the same chance."""
+        """A client that was here before goes where it went; for others lots are drawn, fair among all endpoints."""
         ordered = sorted(endpoints, key=self._at)
         for endpoint in ordered if self.service.session_affinity == "ClientIP" else ():
             back = (f"-m recent --rcheck --seconds {self.service.session_affinity_timeout} --reap "

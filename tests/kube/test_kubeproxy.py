@@ -15,11 +15,17 @@ from packetwalk.snapshot.iptables_save import read_iptables
 from tests.kube.proxied import DATA, node_of, service_of
 
 POD_CIDR = "10.244.0.0/16"
-WEB = Service("web", (ServicePort(80, "http", target_port=8080),), (Endpoint("10.244.1.2", "n1"), Endpoint("10.244.2.2", "n2")),
-              cluster_ip="10.96.0.100")  # fmt: skip
+WEB = Service(
+    "web",
+    (ServicePort(80, "http", target_port=8080),),
+    (Endpoint("10.244.1.2", "n1"), Endpoint("10.244.2.2", "n2")),
+    cluster_ip="10.96.0.100",
+)
+PORT, NAMED = ServicePort(80), ServicePort(80, "b")
+DEFAULT = KubeProxy()
 
 
-def rules(*services: Service, proxy: KubeProxy = KubeProxy(), node: str = "n1", zone: str = "") -> dict[str, list[str]]:
+def rules(*services: Service, proxy: KubeProxy = DEFAULT, node: str = "n1", zone: str = "") -> dict[str, list[str]]:
     """{table/chain: its rules without `-A CHAIN`}, of the chains that have any."""
     detector = proxy.local_detector(POD_CIDR, "10.244.1.0/24")
     addrs = (IPv4("192.168.56.11"), IPv4("127.0.0.1"))
@@ -59,11 +65,9 @@ def test_the_rules_are_those_of_kube_proxys_own_test() -> None:
             if name.startswith("KUBE-"):
                 assert written[name] == kept[name], name
     text = iptables(proxy, node_of(proxy, given["conventions"]), services)
-    counted = {
-        t: len(re.findall(r"^-A KUBE-", block, re.M))
-        for t, block in zip(("mangle", "filter", "nat"), text.split("COMMIT\n"))
-    }
-    assert counted == {"mangle": 0, "filter": 10, "nat": 55 - 3}  # less the nfacct rules of localhost node ports
+    blocks = text.split("COMMIT\n")
+    counted = [len(re.findall(r"^-A KUBE-", block, re.M)) for block in blocks]
+    assert counted == [0, 10, 55 - 3, 0]  # mangle, filter, nat less the nfacct rules of localhost node ports
 
 
 def test_what_is_written_is_what_iptables_save_prints() -> None:
@@ -182,8 +186,9 @@ def test_headless_services_write_nothing() -> None:
 
 def test_endpoints_that_terminate_are_used_only_where_none_is_ready() -> None:
     """KEP 1669: and a node's own never fall back to others."""
-    ready, going, gone = (Endpoint("10.0.0.1", "n1"), Endpoint("10.0.0.2", "n1", ready=False, serving=True, terminating=True),
-                          Endpoint("10.0.0.3", "n1", ready=False, terminating=True))  # fmt: skip
+    ready = Endpoint("10.0.0.1", "n1")
+    going = Endpoint("10.0.0.2", "n1", ready=False, serving=True, terminating=True)
+    gone = Endpoint("10.0.0.3", "n1", ready=False, terminating=True)
     service = replace(WEB, endpoints=(ready, going, gone))
     assert usable(service, "n1") == ((ready,), (ready,))
     assert usable(replace(WEB, endpoints=(going, gone)), "n1") == ((going,), (going,))
@@ -206,8 +211,8 @@ def test_hints_hold_only_if_all_endpoints_have_them() -> None:
         (lambda: ServicePort(80, protocol="tcp"), "there is no protocol 'tcp'; there are TCP, UDP, SCTP"),
         (lambda: replace(WEB, type="Nodeport"), "there is no type 'Nodeport'"),
         (lambda: replace(WEB, session_affinity="Client"), "there is no session affinity 'Client'"),
-        (lambda: replace(WEB, ports=(ServicePort(80), ServicePort(81))), "service 'web' has several ports, so each needs a name"),
-        (lambda: replace(WEB, ports=(ServicePort(80, "a"), ServicePort(80, "b"))), "service 'web' has port 80/TCP twice"),
+        (lambda: replace(WEB, ports=(PORT, ServicePort(81))), "service 'web' has several ports, so each needs a name"),
+        (lambda: replace(WEB, ports=(ServicePort(80, "a"), NAMED)), "service 'web' has port 80/TCP twice"),
         (lambda: KubeProxy(masquerade_bit=32), "masquerade_bit 32 is out of range: 0 to 31 was expected"),
         (lambda: KubeProxy(detect_local="Bridge"), "there is no detect_local 'Bridge'"),
     ],
