@@ -36,6 +36,7 @@ ICMP_TYPES = {
 
 PLAIN = frozenset("_-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s"])+')
+LINE = re.compile(r'(?:"(?:[^"\\]|\\.)*+"|[^\s"]++|\s++)*+')
 QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 ESCAPED = re.compile(r"\\(.)")
 
@@ -81,7 +82,7 @@ def ordered(options: Iterable[Option], kinds: Mapping[str, OptionKind]) -> tuple
 def cut(line: str) -> list[str]:
     """Cut a line into words as iptables-restore does, each with its quotes: double quotes hold a word together, a
     backslash in them takes the next character as it is. ValueError for a quote that is not closed."""
-    if WORD.sub("", line).strip():
+    if not LINE.fullmatch(line):
         raise ValueError('a closing `"` was expected')
     return WORD.findall(line)
 

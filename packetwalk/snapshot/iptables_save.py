@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from packetwalk.netns.netfilter import HOOKS, Ruleset, Table
@@ -21,6 +21,7 @@ def read_iptables(text: str, name: str = "iptables-save.txt") -> Ruleset:
     """Read the text of iptables-save, or input of iptables-restore."""
     ruleset = Ruleset()
     table: Table | None = None
+    file = Path(name).name
     for n, line in enumerate(map(str.strip, text.splitlines()), 1):
         try:
             if not line or line.startswith("#"):
@@ -35,7 +36,7 @@ def read_iptables(text: str, name: str = "iptables-save.txt") -> Ruleset:
             elif line.startswith(":"):
                 _chain(table, line[1:])
             else:
-                _rule(table, line, f"{Path(name).name}:{n}")
+                _rule(table, line, f"{file}:{n}")
         except ValueError as error:
             raise SnapshotError(str(error) if isinstance(error, SnapshotError) else f"{name}:{n}: {error}") from None
     if table is not None:
@@ -79,23 +80,36 @@ def _check_jumps(table: Table, name: str) -> None:
             if rule.goto or (target.name not in TARGETS and target.name not in OTHERS):
                 near = _nearest(target.name, [*table.chains, *TARGETS])
                 raise _at(rule, name, f"there is no chain or target {target.name!r} in table {table.name}{near}")
+    loop = _loop(table)
+    if loop:
+        raise _at(loop[-1], name, f"a loop of chains: {' > '.join([r.chain for r in loop])} > {_aim(loop[-1])}")
+
+
+def _loop(table: Table) -> list[Rule]:
+    """mark_source_chains, nf_tables_check_loops: the jumps that lead from a chain back to itself, if there are any."""
     done: set[str] = set()
     for start in table.chains:
-        _check_loops(table, start, [], done, name)
+        path: list[Rule] = []
+        left = [_jumps(table, start)]
+        while left:
+            rule = next(left[-1], None)
+            if rule is None:
+                left.pop()
+                done.add(path.pop().chain if path else start)
+            elif _aim(rule) in (rule.chain, *(r.chain for r in path)):
+                return [*path, rule]
+            elif _aim(rule) not in done:
+                path.append(rule)
+                left.append(_jumps(table, _aim(rule)))
+    return []
 
 
-def _check_loops(table: Table, chain: str, above: list[str], done: set[str], name: str) -> None:
-    """mark_source_chains, nf_tables_check_loops: no chain may be reached from itself."""
-    if chain in done:
-        return
-    for rule in table.chains[chain].rules:
-        if rule.target is None or rule.target.name not in table.chains:
-            continue
-        if rule.target.name in (*above, chain):
-            loop = " > ".join([*above, chain, rule.target.name])
-            raise _at(rule, name, f"a loop of chains: {loop}")
-        _check_loops(table, rule.target.name, [*above, chain], done, name)
-    done.add(chain)
+def _jumps(table: Table, chain: str) -> Iterator[Rule]:
+    return (rule for rule in table.chains[chain].rules if _aim(rule) in table.chains)
+
+
+def _aim(rule: Rule) -> str:
+    return rule.target.name if rule.target is not None else ""
 
 
 def _at(rule: Rule, name: str, what: str) -> SnapshotError:
