@@ -57,15 +57,16 @@ def ruleset(lines: list[str]) -> Ruleset:
     return made
 
 
-def walks(lines: list[str], dst: str = "10.0.1.2") -> Callable[[], None]:
+def walks(lines: list[str], dst: str = "10.0.1.2") -> Callable[[], int]:
     rules = ruleset(lines)
     seen = Seen(packet(dst), "eth0", "eth1", tables=Around(), state={}, choose=Seed())  # type: ignore[arg-type]
     seen.ctstate = "NEW"
 
-    def run() -> None:
+    def run() -> int:
         for _ in range(TURNS):
             rules.traverse("nat", "PREROUTING", seen)
             seen.hits.clear()
+        return TURNS
 
     run()
     return run
