@@ -69,7 +69,7 @@ class Lookups(Protocol):
     fib: Fib
 
     def clamp_mtu(self, seen: Seen) -> int:
-        """The smaller path MTU of a packet's way forth and back, for TCPMSS; 0 where there is no route."""
+        """The path MTU of a packet's way, or of the way back to its sender if that is smaller (tcpmss_reverse_mtu)."""
 
 
 class Seen:
