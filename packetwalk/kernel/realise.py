@@ -124,14 +124,14 @@ class Realised:
         self._doors: dict[str, int] = {}
 
     def __enter__(self) -> Realised:
-        sweep()
-        missing = missing_features(self.network)
-        if missing:
-            raise MissingFeature(missing)
         atexit.register(self.close)
         if threading.current_thread() is threading.main_thread():
             self._before.append(signal.signal(signal.SIGTERM, _terminated))
         try:
+            sweep()
+            missing = missing_features(self.network)
+            if missing:
+                raise MissingFeature(missing)
             self._build()
             self._settle()
         except BaseException:
