@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -146,6 +147,31 @@ def test_names_cannot_smuggle_in_a_command() -> None:
     net = Network()
     net.add(Netns("x; reboot"))
     assert commands(net)[0] == "ip netns add 'x; reboot'"
+
+
+def test_devices_are_made_in_the_order_of_their_numbers() -> None:
+    """inet_select_addr looks for a source in that order; a wire waits for both of its rooms."""
+    net = Network()
+    a, b = net.add(Netns("a")), net.add(Netns("b"))
+    for room, names in ((a, ("eth0", "br0", "eth1")), (b, ("dummy0", "eth0", "eth1"))):
+        for name in names:
+            room.link_add(name, {"br": Bridge, "du": Dummy, "et": Veth}[name[:2]]())
+    net.connect(("a", "eth1"), ("b", "eth1"))
+    net.connect(("a", "eth0"), ("b", "eth0"))
+    made = [re.findall(r"name (\w+)(?: netns (\w+))?", line) for line in commands(net) if " link add " in line]
+    assert made == [[("dummy0", "")], [("eth0", "a"), ("eth0", "b")], [("br0", "")], [("eth1", "a"), ("eth1", "b")]]
+
+
+def test_wires_that_cross_are_made_all_the_same() -> None:
+    """The first in one room is the second in the other: no order suits both."""
+    net = Network()
+    for name in ("a", "b"):
+        room = net.add(Netns(name))
+        room.link_add("eth0", Veth())
+        room.link_add("eth1", Veth())
+    net.connect(("a", "eth0"), ("b", "eth1"))
+    net.connect(("a", "eth1"), ("b", "eth0"))
+    assert len([line for line in commands(net) if " link add " in line]) == 2
 
 
 def test_one_room_with_the_wires_that_end_there() -> None:

@@ -92,7 +92,7 @@ class Client:
                     "icmp_error", src=str(ip.src), type=second.type, code=second.code, mtu=second.mtu, ttl=ip.ttl
                 )
             return Result(
-                "error", errno=what.errno, type=second.type, code=second.code, mtu=second.mtu, offender=str(ip.src)
+                "error", errno=what.errno, type=second.type, code=second.code, mtu=what.info, offender=str(ip.src)
             )
         if self.flow.kind == "icmp":
             return Result("reply", src=str(ip.src), ttl=ip.ttl, size=ip.len)

@@ -51,16 +51,19 @@ def write_sysctls(text: str) -> None:
             raise Refused(f"sysctl {key}={value}: {error.strerror}") from None
 
 
-def batch(command: list[str], lines: list[str]) -> str:
+def batch(command: list[str], lines: list[str], *, changes: bool = True) -> str:
     """Give a tool of iproute2 several lines. Refused with the line that failed and what the kernel said."""
-    return run(command, "".join(f"{line}\n" for line in lines))
+    return run(command, "".join(f"{line}\n" for line in lines), changes=changes)
 
 
-def run(command: list[str], text: str, cwd: Path | None = None) -> str:
-    """What a tool prints, given a text to read. Refused if it fails. It ends when we end, whatever ends us."""
-    done = subprocess.run(
-        command, input=text, capture_output=True, text=True, cwd=cwd, check=False, preexec_fn=_end_with_us
-    )
+def run(command: list[str], text: str = "", *, changes: bool, cwd: Path | None = None) -> str:
+    """What a tool prints, given a text to read. Refused if it fails.
+
+    A tool that changes something ends when we end, whatever ends us; that takes a fork of all our memory, which one
+    that only shows something is spared.
+    """
+    end = _end_with_us if changes else None
+    done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=cwd, check=False, preexec_fn=end)
     if not done.returncode:
         return done.stdout
     failed = re.search(r"Command failed -:(\d+)", done.stderr)

@@ -175,11 +175,11 @@ class Realised:
 
     def output(self, room: str, tool: str, *words: str) -> str:
         """What `ip` or `bridge` prints in a room, with the rooms' own names. Refused if it fails."""
-        return self.plain(run([tool, "-n", self.names[room], *words], ""))
+        return self.plain(run([tool, "-n", self.names[room], *words], changes=False))
 
     def batch(self, room: str, tool: str, lines: Iterable[str], *options: str) -> str:
         """What `ip` or `bridge` prints for several lines, in one process."""
-        return self.plain(batch([tool, *options, "-n", self.names[room], "-batch", "-"], list(lines)))
+        return self.plain(batch([tool, *options, "-n", self.names[room], "-batch", "-"], list(lines), changes=False))
 
     def plain(self, text: str) -> str:
         """A tool's words with the rooms' names instead of the namespaces'."""
@@ -210,9 +210,10 @@ class Realised:
             with self.inside(room):
                 for key, value in QUIET.items():
                     write_sysctl(key, value)
-        self._play(s for s in steps if s not in born and not s.room)
+        last = max((n for n, s in enumerate(steps) if s.text.startswith("link add ")), default=0)
+        self._play(s for s in steps[: last + 1] if s not in born)  # devices keep their order, also across rooms
         here: dict[str, list[_Step]] = {}
-        for s in steps:
+        for s in steps[last + 1 :]:
             here.setdefault(s.room, []).append(s)
         for room, name in self.names.items():
             self._play(here.get(name, ()))
@@ -234,7 +235,8 @@ class Realised:
             elif kind == "sh":
                 room = next((room for room, known in self.names.items() if known == name), "")
                 for text in lines:  # rule files stand in the snapshot's folder, under the room's own name
-                    run(["sh", "-c", text.replace(f"state/0/{name}/", f"state/0/{room}/")], "", self.files)
+                    command = text.replace(f"state/0/{name}/", f"state/0/{room}/")
+                    run(["sh", "-c", command], changes=True, cwd=self.files)
             elif kind != "sysctl":
                 batch([kind, *(["-n", name] if name else []), "-batch", "-"], lines)
 

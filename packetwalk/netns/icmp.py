@@ -226,7 +226,7 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
             socket.error, socket.state, socket.unacked = errno, "CLOSED", []
         else:
             errno = ""  # soft: kept until the connection times out (tcp_v4_err)
-    v.step("deliver", skb.dev, Delivery("error", socket, errno), skb.packet)
+    v.step("deliver", skb.dev, Delivery("error", socket, errno, info=mtu), skb.packet)
     return None
 
 

@@ -52,6 +52,7 @@ class Delivery(NamedTuple):
     socket: Socket | Connection | None = None
     errno: str = ""
     detail: str = ""
+    info: int = 0  # of an error: what the error queue has beside it (ee_info), a path MTU
 
     def __str__(self) -> str:
         words = (self.kind, self.errno, "" if self.socket is None else f"to {self.socket}", self.detail)

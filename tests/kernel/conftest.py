@@ -18,7 +18,7 @@ ROOT = str(Path(__file__).resolve().parent.parent.parent)
 if ROOT not in sys.path:  # lets tests say `from tests.kernel.lab import ...` in importlib mode
     sys.path.append(ROOT)
 
-WORKERS = 8  # they wait for answers that will not come most of the time
+WORKERS = 14  # they wait for answers that will not come most of the time
 
 
 def why_not() -> str:

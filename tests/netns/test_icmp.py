@@ -168,7 +168,8 @@ def test_what_a_program_hears(type_: int, code: int, errno: str) -> None:
     room = pod()
     client = room.sockets.bind(Socket(PROTO_UDP, 40000, recverr=True))
     steps = room.receive("eth0", error(type_, code, udp(OWN, FAR), mtu=1400), 0)
-    assert one(steps, "deliver").what == Delivery("error", client, errno)
+    info = 1400 if code == FRAG_NEEDED and type_ == UNREACHABLE else 0
+    assert one(steps, "deliver").what == Delivery("error", client, errno, info=info)
 
 
 @pytest.mark.parametrize("about", [udp(OWN, FAR, sport=1), tcp(OWN, FAR, sport=1), echo(OWN, FAR, ident=1)])
