@@ -6,7 +6,6 @@ The lines want root and iproute2 (5.0 or newer). What the kernel makes by itself
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from shlex import quote
 
@@ -36,7 +35,8 @@ def commands(network: Network, room: str | None = None) -> list[str]:
         raise KeyError(f"there is no room {room!r}")
     rooms = [network[name] for name in network.rooms if room in (None, name)]
     lines = [*_host(rooms), *(f"ip netns add {quote(r.name)}" for r in rooms)]
-    lines += _devices(network, rooms)
+    for end in network.in_making_order([r.name for r in rooms]):
+        lines += _wire(network, network.wires[end]) if end in network.wires else _lone(network[end[0]], end[1])
     for r in rooms:
         lines += [*_bridging(r), *_sysctls(r), *_addresses(r), *_up(r)]
     for end, wire in network.wires.items():
@@ -81,39 +81,6 @@ def _shaping(wire: Wire) -> Iterator[str]:
         words += [f"rate {wire.rate}bit"] if wire.rate else []
         for room, dev in (wire.a, wire.b):
             yield f"tc -n {quote(room)} qdisc add dev {quote(dev)} root netem limit {wire.queue} {' '.join(words)}"
-
-
-def _devices(network: Network, rooms: Iterable[Netns]) -> Iterator[str]:
-    """All devices, in every room by their numbers: in that order a source address is looked for (inet_select_addr).
-
-    A wire makes two at once, so it waits for both rooms; where they wait for one another, one goes ahead.
-    """
-    waiting = {room.name: deque(_numbered(room)) for room in rooms}
-    stuck = False
-    while any(waiting.values()):
-        moved = False
-        for room, queue in waiting.items():
-            while queue:
-                far = network.far((room, queue[0]))
-                others = waiting.get(far[0]) if far is not None else None
-                if far is not None and others and others[0] != far[1] and not stuck:
-                    break
-                dev = queue.popleft()
-                if far is not None and others:
-                    others.remove(far[1])
-                yield from _lone(network[room], dev) if far is None else _wire(network, network.wires[room, dev])
-                moved, stuck = True, False
-        stuck = not moved
-
-
-def _numbered(room: Netns) -> list[str]:
-    """The names of the devices but `lo`, by number; a tunnel comes after the device it is bound to."""
-
-    def rank(device: Device) -> tuple[int, int]:
-        under = room.devices.get(device.link) if isinstance(device, Tunnel) else None
-        return max(device.index, under.index if under is not None else 0), device.index
-
-    return [d.name for d in sorted(room.devices.values(), key=rank) if d.name != LO]
 
 
 def _lone(room: Netns, dev: str) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from packetwalk.netns.device import Device, Tunnel, Veth
@@ -77,6 +78,29 @@ class Network:
             return None
         return wire.b if wire.a == end else wire.a
 
+    def in_making_order(self, rooms: Iterable[str]) -> Iterator[End]:
+        """The devices of some rooms (but `lo`, and one end for a wire) so that each room gets its own by their numbers:
+        in the order they were made, a kernel looks through them for a source address (inet_select_addr).
+
+        A wire makes two at once, so it waits for both rooms; where they wait for one another, one goes ahead.
+        """
+        waiting = {name: deque(_numbered(self.rooms[name])) for name in rooms}
+        stuck = False
+        while any(waiting.values()):
+            moved = False
+            for room, queue in waiting.items():
+                while queue:
+                    far = self.far((room, queue[0]))
+                    others = waiting.get(far[0]) if far is not None else None
+                    if far is not None and others and others[0] != far[1] and not stuck:
+                        break
+                    end = (room, queue.popleft())
+                    if far is not None and others:
+                        others.remove(far[1])
+                    yield end
+                    moved, stuck = True, False
+            stuck = not moved
+
     def overlay(self) -> Network:
         """A network to learn into: rooms are copied when first entered, configuration and wires are shared."""
         copy = Network(self.name)
@@ -142,6 +166,16 @@ class Network:
                     if twin and pair not in seen:
                         seen |= {pair, (pair[1], pair[0])}
                         yield (*pair, dev.kind)
+
+
+def _numbered(room: Netns) -> list[str]:
+    """The names of the devices but `lo`, by number; a tunnel comes after the device it is bound to."""
+
+    def rank(device: Device) -> tuple[int, int]:
+        under = room.devices.get(device.link) if isinstance(device, Tunnel) else None
+        return max(device.index, under.index if under is not None else 0), device.index
+
+    return [d.name for d in sorted(room.devices.values(), key=rank) if d.kind != "loopback"]
 
 
 class Overlay(dict[str, Netns]):

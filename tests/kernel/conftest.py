@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +50,16 @@ def pool(kernel: None) -> Iterator[ProcessPoolExecutor]:
     """Processes that ask the kernel side by side."""
     with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("fork")) as executor:
         yield executor
+
+
+@pytest.fixture(scope="session")
+def asked(pool: ProcessPoolExecutor, request: pytest.FixtureRequest) -> dict[str, Future[Any]]:
+    """What all tests with a parameter `ask` want to know, on its way side by side."""
+    calls = {item.nodeid: getattr(item, "callspec", None) for item in request.session.items}
+    return {test: pool.submit(c.params["ask"]) for test, c in calls.items() if c is not None and "ask" in c.params}
+
+
+@pytest.fixture
+def answer(asked: dict[str, Future[Any]], request: pytest.FixtureRequest) -> Any:
+    """What `ask` of this test returned, in a process of the pool."""
+    return asked[request.node.nodeid].result()

@@ -5,8 +5,7 @@ The networks are in labs_link, labs_route and labs_ip. What is known to differ i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from tests.kernel.lab import disagreements, known
 
 LABS = {**labs_link.LABS, **labs_route.LABS, **labs_ip.LABS}
 KNOWN: dict[str, dict[str, Any]] = known()["behaviours"]
-Answers = dict[str, "Future[tuple[str, dict[int, str]]]"]
 
 
 def examine(name: str) -> tuple[str, dict[int, str]]:
@@ -27,16 +25,9 @@ def examine(name: str) -> tuple[str, dict[int, str]]:
     return ("", disagreements(lab.network, probes)) if not missing else (", ".join(missing), {})
 
 
-@pytest.fixture(scope="module")
-def answers(pool: ProcessPoolExecutor, request: pytest.FixtureRequest) -> Iterator[Answers]:
-    """All labs that are to be tested, on their way side by side."""
-    here = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
-    yield {item.callspec.params["name"]: pool.submit(examine, item.callspec.params["name"]) for item in here}
-
-
-@pytest.mark.parametrize("name", LABS)
-def test_the_kernel_does_what_is_predicted(answers: Answers, name: str) -> None:
-    missing, wrong = answers[name].result()
+@pytest.mark.parametrize(("name", "ask"), [pytest.param(name, partial(examine, name), id=name) for name in LABS])
+def test_the_kernel_does_what_is_predicted(answer: tuple[str, dict[int, str]], name: str, ask: object) -> None:
+    missing, wrong = answer
     if missing:
         pytest.skip(f"this kernel has no {missing}")
     listed = KNOWN.get(name, {"probes": []})
