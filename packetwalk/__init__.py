@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from packetwalk.packet import Packet
     from packetwalk.snapshot import SnapshotError, load_snapshot
     from packetwalk.trace import Flow, Hop, Reason, Result, Step, Trace
+    from packetwalk.view.compare import compare
 
 SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
 """The snapshot that comes with the package: Calico with IP-in-IP on two nodes."""
@@ -43,6 +44,7 @@ _HOME = {
     "packet": ("Packet",),
     "snapshot": ("SnapshotError", "load_snapshot"),
     "trace": ("Flow", "Hop", "Reason", "Result", "Step", "Trace"),
+    "view.compare": ("compare",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -65,6 +67,7 @@ __all__ = [
     "Veth",
     "Vxlan",
     "address_of",
+    "compare",
     "load_cluster",
     "load_costs",
     "load_snapshot",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from packetwalk import explaining, proving
+from packetwalk import comparing, explaining, proving
 from packetwalk.asked import (
     BAD_INPUT,
     DELIVERED,
@@ -299,6 +299,7 @@ def predict(
     emit("\n".join(f"{p['name']}: {p['result']['outcome']}, {len(p['frames'])} frames" for p in answer["probes"]))
 
 
+app.command()(comparing.compare)
 app.command()(explaining.explain)
 app.command()(proving.prove)
 app.command()(proving.record)

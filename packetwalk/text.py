@@ -159,7 +159,7 @@ def full(trace: Trace, *, color: bool = False) -> str:
         rows.append((f"{n} {_named(section)}  {_about(section)}".rstrip(), f"{time(at)} + {time(end - at)}", BOLD))
         for visit in section.hops:
             rows += _rows(visit)
-        if not replied and _delivers(section, trace):
+        if not replied and delivers(section, trace):
             replied = True
             rows.append((f"  {'- ' * 4}answer", "", DIM))
     width = _width(rows)
@@ -184,12 +184,12 @@ def summary(trace: Trace, *, color: bool = False) -> str:
         bad = any(s.stage in BAD for v in section.hops for s in v.steps)
         head = f"{n:>3} {_paint(f'{names[n - 1]:<{wide}}', BOLD, color)}"
         when = _paint(f"{times[n - 1]:>{late}}", DIM, color)
-        gist = _gist(section)
-        out.append(f"{head}  {when}  {briefs[n - 1]:<{told}}  {_paint(gist, RED, color) if bad else gist}".rstrip())
+        how = gist(section)
+        out.append(f"{head}  {when}  {briefs[n - 1]:<{told}}  {_paint(how, RED, color) if bad else how}".rstrip())
     return "\n".join([*out, "", *_endings(trace, color)])
 
 
-def _gist(section: Section) -> str:
+def gist(section: Section) -> str:
     """What changed the packet or chose its way, each thing once."""
     count: dict[str, int] = {}
     for visit in section.hops:
@@ -304,7 +304,8 @@ def _moved(steps: list[Step]) -> str:
     return f"{steps[0].dev} > {', '.join(sent)}" if sent else ""
 
 
-def _delivers(section: Section, trace: Trace) -> bool:
+def delivers(section: Section, trace: Trace) -> bool:
+    """Whether somebody gets there what the sender sent."""
     kinds = ("echo-request", "datagram", "segment")
     steps: Iterable[Step] = (s for v in section.hops for s in v.steps if s.stage == "deliver")
     return section.room != trace.flow.src and any(getattr(s.what, "kind", "") in kinds for s in steps)

@@ -10,8 +10,8 @@ from packetwalk import source
 
 NAMES = [
     "SAMPLE", "Bridge", "Flow", "Hop", "IPv4", "Mac", "Netns", "Network", "Packet", "Prefix", "Reason", "Result",
-    "SnapshotError", "Step", "Trace", "Veth", "Vxlan", "address_of", "load_cluster", "load_costs", "load_snapshot",
-    "walk", "whatif",
+    "SnapshotError", "Step", "Trace", "Veth", "Vxlan", "address_of", "compare", "load_cluster", "load_costs",
+    "load_snapshot", "walk", "whatif",
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ PACKAGE = HERE.parent.parent / "packetwalk"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
-    ("proving", "explaining"),
+    ("proving", "explaining", "comparing"),
     ("asked",),
     ("__init__",),
     ("prove",),
@@ -63,7 +63,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "engine": ("", "sim", "costs", "walk"),
-    "view": ("", "html"),
+    "view": ("", "compare", "html"),
     "document": ("", "model", "tree"),
     "kube": ("", "build", "chance", "cidr", "cluster", "fabric", "kubeproxy", "layout", "service"),
     "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),

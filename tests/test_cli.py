@@ -207,7 +207,7 @@ def test_explain(capsys: Capture) -> None:
 
 
 COMMANDS = (
-    "walk", "rooms", "show", "commands", "modes", "schema", "predict", "explain", "prove", "record", "agree",
+    "walk", "compare", "rooms", "show", "commands", "modes", "schema", "predict", "explain", "prove", "record", "agree",
 )  # fmt: skip
 
 

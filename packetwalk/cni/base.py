@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from packetwalk.addr import Prefix
@@ -12,12 +12,47 @@ if TYPE_CHECKING:
     from packetwalk.netns.shared import Shared
 
 
+class Need(NamedTuple):
+    """What a CNI asks of the network below the nodes, and what breaks without it."""
+
+    what: str
+    without: str
+
+
+POD_ADDRESSES = Need(
+    "let frames with pod addresses through (clouds check sources and destinations)",
+    "pods on other nodes are out of reach",
+)
+ONE_SUBNET = Need(
+    "keep the nodes in one subnet, or route each pod range to its node on every router between",
+    "between subnets a packet takes the node's default route, and the router has none for it",
+)
+BLOCK_ROUTES = Need(
+    "on routers between subnets, have routes to the pods' blocks (peer with the nodes)",
+    "between subnets every packet dies at the first router",
+)
+BGP = Need("let TCP 179 through between nodes", "no BGP, hence no route to pods on other nodes")
+
+
+def tunnel(what: str, overhead: int) -> tuple[Need, ...]:
+    """What a tunnel asks. what: how its packets are told; overhead: bytes it puts in front of each."""
+    return (
+        Need(f"let {what} through between nodes", "pods on other nodes are out of reach"),
+        Need(f"carry packets {overhead} bytes larger than the pods' MTU", "large packets are lost, small ones pass"),
+    )
+
+
 class Cni(Protocol):
-    """A CNI. Those who inherit from it need to write the first five only."""
+    """A CNI. Those who inherit from it need to write name, ipam, setup_node, add_pod and peer only."""
 
     @property
     def name(self) -> str:
         """Its mode's name, such as flannel-vxlan."""
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What the network below the nodes must do."""
+        return ()
 
     def ipam(self, plan: Layout) -> Ipam:
         """Who gives out pod ranges and addresses."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packetwalk.cni.attach import bridge_add, bridge_pod
-from packetwalk.cni.base import Cni
+from packetwalk.cni.base import ONE_SUBNET, POD_ADDRESSES, Cni, Need
 from packetwalk.cni.ipam import HostLocal
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ class FlatBridge(Cni):
     @property
     def name(self) -> str:
         return "flat-bridge"
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return ONE_SUBNET, POD_ADDRESSES
 
     def ipam(self, plan: Layout) -> HostLocal:
         return HostLocal(plan.pod_cidr)

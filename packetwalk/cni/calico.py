@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from packetwalk.addr import Mac, Prefix
 from packetwalk.cni import felix
 from packetwalk.cni.attach import routed_pod
-from packetwalk.cni.base import Cni
+from packetwalk.cni.base import BGP, BLOCK_ROUTES, POD_ADDRESSES, Cni, Need, tunnel
 from packetwalk.cni.ipam import Blocks
 from packetwalk.netns.device import Ipip, Vxlan
 
@@ -61,6 +61,15 @@ class Calico(Cni):
 
     def _since(self, minor: int) -> bool:
         return int(self.version.split(".")[1]) >= minor
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        plain = (POD_ADDRESSES,) if self.cross_subnet or self.encap == "none" else ()
+        if self.encap == "vxlan":
+            return (*tunnel(f"UDP {PORT}", OVERHEADS[self.encap]), *plain)
+        if self.encap == "ipip":
+            return (*tunnel("IP protocol 4", OVERHEADS[self.encap]), BGP, *plain)
+        return BGP, BLOCK_ROUTES, *plain
 
     def ipam(self, plan: Layout) -> Blocks:
         names = {seat.node.name for seat in plan.seats}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packetwalk.cni.attach import bridge_add, bridge_pod
-from packetwalk.cni.base import Cni
+from packetwalk.cni.base import ONE_SUBNET, POD_ADDRESSES, Cni, Need, tunnel
 from packetwalk.cni.ipam import HostLocal
 from packetwalk.netns.device import Ipip, Vxlan
 
@@ -19,6 +19,7 @@ BACKENDS = {"host-gw": 0, "vxlan": Vxlan.overhead, "ipip": Ipip.overhead}
 """The backends, and the bytes each adds to a packet."""
 BRIDGE = "cni0"
 IPIP_DEVICE = "flannel.ipip"
+VXLAN_PORT = 8472  # of the kernel, where nobody says
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ class Flannel(Cni):
         """The tunnel device; empty for host-gw."""
         return {"vxlan": f"flannel.{self.vni}", "ipip": IPIP_DEVICE}.get(self.backend, "")
 
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        if self.backend == "host-gw":
+            return ONE_SUBNET, POD_ADDRESSES
+        what = "IP protocol 4" if self.backend == "ipip" else f"UDP {self.port or VXLAN_PORT}"
+        return (*tunnel(what, BACKENDS[self.backend]), *((POD_ADDRESSES,) if self.direct_routing else ()))
+
     def ipam(self, plan: Layout) -> HostLocal:
         return HostLocal(plan.pod_cidr)
 
@@ -65,8 +73,8 @@ class Flannel(Cni):
     def _vxlan(self, host: Host) -> Vxlan:
         """Made through netlink without `Learning`, hence nolearning; the MAC goes into the node's annotation."""
         mac = host.mac(self.device)
-        return Vxlan(mtu=self._mtu(host), mac=mac, vni=self.vni, dport=self.port or 8472, local=host.ip, link=host.nic,
-                     learning=False)  # fmt: skip
+        return Vxlan(mtu=self._mtu(host), mac=mac, vni=self.vni, dport=self.port or VXLAN_PORT, local=host.ip,
+                     link=host.nic, learning=False)  # fmt: skip
 
     def add_pod(self, host: Host, pod: Sandbox) -> None:
         bridge_pod(host, pod, BRIDGE, self._mtu(host), hairpin=True, network=host.plan.pod_cidr)

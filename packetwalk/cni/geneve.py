@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packetwalk.cni.attach import routed_pod
-from packetwalk.cni.base import Cni
+from packetwalk.cni.base import Cni, Need, tunnel
 from packetwalk.cni.ipam import Blocks
 from packetwalk.netns.device import Geneve as Device
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from packetwalk.netns.shared import Shared
 
 MOST_NODES = 100
+PORT = 6081  # RFC 8926, which the kernel takes where nobody says
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class Geneve(Cni):
     @property
     def name(self) -> str:
         return "geneve"
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return tunnel(f"UDP {PORT}", Device.overhead)
 
     def ipam(self, plan: Layout) -> Blocks:
         """A device for each pair of nodes: the one mode here that grows with the square of them."""
