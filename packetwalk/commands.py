@@ -60,24 +60,31 @@ def _ip(room: Netns, rest: str) -> str:
     return f"ip -n {quote(room.name)} {rest}"
 
 
-def _identity(device: Device) -> str:
+def _identity(device: Device, mtu: int = 0) -> str:
     """What `ip link add` says of any device. The number is given: it decides which device's address comes first."""
     mac = f" address {device.mac}" if device.ether else ""
-    return f"index {device.index} mtu {device.mtu}{mac}"
+    return f"index {device.index} mtu {mtu or device.mtu}{mac}"
+
+
+def _roomy(room: Netns, device: Device) -> int:
+    """The MTU a device starts with: a vxlan is made no larger than what it is bound to has room for
+    (vxlan_config_apply), and stays as it is when that device's MTU falls later."""
+    bound = (d.mtu + d.overhead for d in room.devices.values() if isinstance(d, Vxlan) and d.link == device.name)
+    return max([device.mtu, *bound])
 
 
 def _wire(network: Network, wire: Wire) -> Iterator[str]:
     (a, adev), (b, bdev) = wire.a, wire.b
     near, far = network[a].device(adev), network[b].device(bdev)
     yield (
-        f"ip link add name {quote(adev)} netns {quote(a)} {_identity(near)} type veth "
-        f"peer name {quote(bdev)} netns {quote(b)} {_identity(far)}"
+        f"ip link add name {quote(adev)} netns {quote(a)} {_identity(near, _roomy(network[a], near))} type veth "
+        f"peer name {quote(bdev)} netns {quote(b)} {_identity(far, _roomy(network[b], far))}"
     )
 
 
 def _shaping(wire: Wire) -> Iterator[str]:
     if wire.rate or wire.delay:
-        words = [f"delay {wire.delay}ns"] if wire.delay else []
+        words = [f"delay {wire.delay / 1000:.10g}us"] if wire.delay else []  # the smallest unit that tc reads
         words += [f"rate {wire.rate}bit"] if wire.rate else []
         for room, dev in (wire.a, wire.b):
             yield f"tc -n {quote(room)} qdisc add dev {quote(dev)} root netem limit {wire.queue} {' '.join(words)}"
@@ -141,6 +148,9 @@ def _bridging(room: Netns) -> Iterator[str]:
             yield f"bridge -n {quote(room.name)} link set dev {quote(device.name)} {flags}"
     for device in room.devices.values():
         if isinstance(device, Bridge) and any(d.master == device.name for d in ports):
+            yield _ip(room, f"link set dev {quote(device.name)} mtu {device.mtu}")
+    for device in room.devices.values():
+        if _roomy(room, device) != device.mtu and device.kind == "veth":
             yield _ip(room, f"link set dev {quote(device.name)} mtu {device.mtu}")
     for device in room.devices.values():
         if isinstance(device, Tunnel) and getattr(room.devices.get(device.link), "kind", "") == "bridge":

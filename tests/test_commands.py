@@ -205,7 +205,7 @@ def test_a_slow_wire_is_shaped_at_both_ends() -> None:
     for name in "ab":
         net.add(Netns(name)).link_add("e", Veth())
     net.connect(("a", "e"), ("b", "e"), rate=1_000_000, delay=5_000, queue=10)
-    assert "tc -n b qdisc add dev e root netem limit 10 delay 5000ns rate 1000000bit" in commands(net)
+    assert "tc -n b qdisc add dev e root netem limit 10 delay 5us rate 1000000bit" in commands(net)
 
 
 # -- what ip and bridge print ------------------------------------------------------------------------------------------

@@ -88,6 +88,8 @@ def missing_features(network: Network) -> tuple[str, ...]:
     devices = [(d, (r.name, d.name) in network.wires) for r in network for d in r.devices.values()]
     kinds = {"veth" if wired else "dummy" if isinstance(d, Veth) else d.kind for d, wired in devices} & set(TRIES)
     missing = [kind for kind in sorted(kinds) if not _makes(kind)]
+    if any(wire.rate or wire.delay for wire in network.wires.values()) and not _shapes():
+        missing.append("netem (for the rate and the delay of a wire)")
     words = {what.split(" ", 1)[0] for r in network for what in r.unevaluated}
     programs = {RESTORE[word].split()[0] for word in words if word in RESTORE}
     programs |= {tool.split()[0] for r in network for tool in restores(r)}
@@ -97,10 +99,21 @@ def missing_features(network: Network) -> tuple[str, ...]:
 
 @functools.cache
 def _makes(kind: str) -> bool:
+    return _takes("ip", f"link add try0 {TRIES[kind]}")
+
+
+@functools.cache
+def _shapes() -> bool:
+    """Whether wires can have a rate and a delay."""
+    return shutil.which("tc") is not None and _takes("tc", "qdisc add dev lo root netem limit 1")
+
+
+def _takes(tool: str, line: str) -> bool:
+    """Whether a tool's line works in a fresh namespace."""
     name = f"{prefix()}try"
     try:
         batch(["ip", "-batch", "-"], [f"netns add {name}"])
-        batch(["ip", "-n", name, "-batch", "-"], [f"link add try0 {TRIES[kind]}"])
+        batch([tool, "-n", name, "-batch", "-"], [line])
     except Refused:
         return False
     finally:
