@@ -34,6 +34,7 @@ def complete_room(ctx: typer.Context, incomplete: str) -> list[str]:
     try:
         network = load_network(
             Path(given["snapshot"]) if given.get("snapshot") else None,
+            file=Path(given["file"]) if given.get("file") else None,
             cni=given.get("cni"),
             nodes=int(given.get("nodes") or 2),
             racks=int(given.get("racks") or 1),
@@ -78,7 +79,7 @@ NodesOption = Annotated[int, typer.Option("--nodes", metavar="N", help="With --c
 RacksOption = Annotated[int, typer.Option("--racks", metavar="N", help="With --cni: how many racks, each a subnet.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="LINE", help="'ROOM WORDS of ip, bridge or sysctl' to change first. Repeatable."),
+    typer.Option("--set", metavar="LINE", help="'ROOM WORDS' of ip, bridge, sysctl, iptables, done first; repeatable."),
 ]
 Src = Annotated[str, typer.Argument(metavar="SRC", help="Room that sends.", autocompletion=complete_room)]
 Dst = Annotated[

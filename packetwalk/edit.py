@@ -1,4 +1,4 @@
-"""What if: lines in the words of ip, bridge and sysctl change a network.
+"""What if: lines in the words of ip, bridge, sysctl and iptables change a network.
 
     broken = whatif(net, "node-2 sysctl net.ipv4.ip_forward=0", "link node-1 mtu 1400")
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from packetwalk.addr import EVERYTHING, IPv4, Mac, Prefix
 from packetwalk.hint import nearest, unknown
+from packetwalk.iptables import iptables
 from packetwalk.netns.fib import KNOWN_TYPES, Nexthop
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.policy_rule import PROTOCOLS, RULE_ERRNO, TABLES
@@ -320,8 +321,15 @@ def _sysctl(room: Netns, words: Words) -> None:
     room.sysctl(key, _value(key, value, number()))
 
 
+def _iptables(room: Netns, words: Words) -> None:
+    quoted = ('"{}"'.format(word.replace('"', '\\"')) if " " in word else word for word in words.left)
+    room.netfilter = iptables(room.netfilter, " ".join(quoted))
+    room.conntrack |= room.netfilter.needs_conntrack  # a rule that asks for it switches it on (nf_ct_netns_get)
+
+
 OBJECTS: dict[str, Callable[[Netns, Words], None]] = {
     "sysctl": _sysctl, "route": _route, "rule": _rule, "neigh": _neigh, "fdb": _fdb, "link": _link, "addr": _addr,
+    "iptables": _iptables,
 }  # fmt: skip
 
 

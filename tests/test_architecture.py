@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("document",),
     ("engine", "view", "kube", "cni", "snapshot", "kernel"),
     ("show", "edit", "explain"),
-    ("commands",),
+    ("commands", "iptables"),
     ("network",),
     ("netns",),
     ("netns.namespace",),

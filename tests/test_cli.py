@@ -231,6 +231,8 @@ def test_every_command_has_its_help_tested() -> None:
         ("packetwalk show node-1 r", ["routes", "rules"]),
         ("packetwalk walk --snapshot tests/recordings/G315 h", ["h1", "h2", "h3"]),
         ("packetwalk walk --snapshot /nowhere h", []),
+        ("packetwalk walk -f packetwalk/samples/cluster.yaml sho", ["shop/web"]),
+        ("packetwalk walk -f /nowhere.yaml sho", []),
         ("packetwalk rooms --cni flat-", ["flat-bridge"]),
     ],
 )

@@ -8,6 +8,7 @@ value, `~` and `null` are nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Tree:
         self.problems: list[Problem] = []
         self._open: list[Node] = []
         try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            node = _compose(text)
         except yaml.MarkedYAMLError as error:
             line, column = _place(error.problem_mark or error.context_mark)
             self.problems.append(Problem(line, column, " ".join(filter(None, (error.context, error.problem)))))
@@ -107,6 +108,16 @@ class Tree:
                 self.keys[(*path, key.value)] = _place(key.start_mark)
                 found[key.value] = self._read(value, (*path, key.value))
         return {**merged, **found}
+
+
+def _compose(text: str) -> Node | None:
+    """The nodes of a text, by libyaml where it is there (three times as fast); Python's own reader explains errors."""
+    import yaml
+
+    if hasattr(yaml, "CSafeLoader"):
+        with suppress(yaml.YAMLError):
+            return yaml.compose(text, Loader=yaml.CSafeLoader)
+    return yaml.compose(text, Loader=yaml.SafeLoader)
 
 
 def _place(mark: Mark | None) -> tuple[int, int]:

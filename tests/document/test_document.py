@@ -197,7 +197,7 @@ ONE = [
     ("nodes: 0\ncni: flat-bridge\n", "1:8: nodes: 1 or more was expected, not 0"),
     ("nodes: two\ncni: flat-bridge\n", "1:8: nodes: a whole number was expected, not 'two'"),
     ("nodes: [a\npods: x\n", "2:5: while parsing a flow sequence expected ',' or ']', but got ':'"),
-    ("a:\tb\n", "1:3: while scanning for the next token found character '\\t' that cannot start any token"),
+    ("a:\n\tb: 1\n", "2:1: while scanning for the next token found character '\\t' that cannot start any token"),
     (b"\xff\xfe\n", "1:1: not UTF-8: byte 0 is invalid start byte"),
     ("nodes: \x07\n", "1:1: unacceptable character #x0007"),
     (GOOD + "pods: &x [*x]\n", "3:7: an alias inside of what it stands for"),
