@@ -63,7 +63,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "engine": ("", "sim", "costs", "walk"),
-    "view": ("", "compare", "html"),
+    "view": ("", "compare", "html", "table"),
     "document": ("", "model", "tree"),
     "kube": ("", "build", "chance", "cidr", "cluster", "fabric", "kubeproxy", "layout", "service"),
     "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),

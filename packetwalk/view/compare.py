@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from textwrap import fill
 from typing import Any, NamedTuple
 
 from packetwalk.packet import ETH_LEN, IP_LEN, TCP_LEN, Ip, Packet, size, visible
 from packetwalk.text import BAD, Section, delivers, gist, outcome, sections
 from packetwalk.totals import overhead
 from packetwalk.trace import Hop, Step, Trace
+from packetwalk.view.table import Grid, Row, markdown, table, together
 
 FRAMING = ETH_LEN + 4 + 8 + 12
 """bytes that Ethernet takes on the wire for a packet: header, frame check sequence, preamble, gap (IEEE 802.3)"""
@@ -34,8 +36,6 @@ GROUPS = {
 """the stages of a room by what they are about; what no group names counts as `else`"""
 GROUP = {stage: group for group, stages in GROUPS.items() for stage in stages}
 FABRIC = frozenset({"switch", "router"})
-ROOMY = 100
-"""columns from which on names are never broken"""
 LANES = (*GROUPS, "else", "wires")
 
 
@@ -84,18 +84,6 @@ class Divergence(NamedTuple):
     instead_of: str
 
 
-Row = tuple[str, ...]
-
-
-class Grid(NamedTuple):
-    """A table in words. right: the columns of numbers."""
-
-    title: str
-    heads: Row
-    rows: list[Row]
-    right: frozenset[int] = frozenset()
-
-
 Needs = Mapping[str, Sequence[tuple[str, str]]]
 """{name of a walk: what it needs from the fabric, and what breaks without it}"""
 
@@ -112,36 +100,11 @@ class Comparison(NamedTuple):
 
     def table(self, width: int = 100) -> str:
         """Tables of at most `width` columns."""
-        import io
-
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-
-        out = io.StringIO()
-        console = Console(file=out, width=width, color_system=None, highlight=False, markup=False, legacy_windows=False)
-        for grid in self.grids():
-            table = Table(title=grid.title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_edge=False,
-                          padding=(0, 1, 0, 0), collapse_padding=True, pad_edge=False)  # fmt: skip
-            for i, head in enumerate(grid.heads):
-                right, whole = i in grid.right, i in grid.right or (head == "walk" and width >= ROOMY)
-                table.add_column(head, justify="right" if right else "left", overflow="fold", no_wrap=whole)
-            for row in grid.rows:
-                table.add_row(*row)
-            console.print(table, "")
-        console.print(FORMULA)
-        plain = out.getvalue().replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-")  # which any terminal has
-        return "\n".join(line.rstrip() for line in plain.splitlines())
+        return f"{table(self.grids(), width)}\n{fill(FORMULA, width)}"
 
     def markdown(self) -> str:
         """The same tables in Markdown."""
-        parts = []
-        for grid in self.grids():
-            rule = ["---:" if i in grid.right else "---" for i in range(len(grid.heads))]
-            rows = [[cell.replace("|", "\\|").replace("\n", "<br>") for cell in row] for row in grid.rows]
-            lines = [f"| {' | '.join(cells)} |" for cells in (grid.heads, rule, *rows)]
-            parts.append("\n".join([f"### {grid.title}", "", *lines]))
-        return "\n\n".join([*parts, FORMULA])
+        return f"{markdown(self.grids())}\n\n{FORMULA}"
 
     def _repr_markdown_(self) -> str:
         return self.markdown()
@@ -163,19 +126,11 @@ class Comparison(NamedTuple):
         yield _ways(self.walks)
         if self.divergences:
             first = self.walks[0].name
-            rows = _together((d.name, (d.place, d.did, d.instead_of)) for d in self.divergences)
+            rows = together((d.name, (d.place, d.did, d.instead_of)) for d in self.divergences)
             yield Grid("first divergence", ("walk", "at", "does", f"where {first} does"), rows)
         if any(self.needs.values()):
-            rows = _together((name, pair) for name, pairs in self.needs.items() for pair in pairs)
+            rows = together((name, pair) for name, pairs in self.needs.items() for pair in pairs)
             yield Grid("what the fabric must do", ("walk", "must", "or else"), rows)
-
-
-def _together(told: Iterable[tuple[str, Row]]) -> list[Row]:
-    """Rows, each behind the names of all those of whom it is told."""
-    names: dict[Row, list[str]] = {}
-    for name, row in told:
-        names.setdefault(row, []).append(name)
-    return [("\n".join(who), *row) for row, who in names.items()]
 
 
 def compare(*traces: Trace, names: Sequence[str] = (), needs: Needs | None = None) -> Comparison:
