@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from packetwalk import comparing, explaining, proving
+from packetwalk.answer import after_of, branches_text, status_of, text_of
 from packetwalk.asked import (
     BAD_INPUT,
     DELIVERED,
     INTERRUPTED,
-    NOT_DELIVERED,
-    UNSUPPORTED,
     BadInput,
     ColdOption,
     DfOption,
@@ -46,8 +46,9 @@ from packetwalk.asked import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from packetwalk.engine.branches import Branch
     from packetwalk.network import Network
-    from packetwalk.trace import Flow, Trace
+    from packetwalk.trace import Flow
 
 LAYOUTS = ("summary", "full", "minimal", "json")
 COLOURS = ("auto", "always", "never")
@@ -114,6 +115,12 @@ def walk(
         str | None, typer.Option("--output", "-o", metavar="FORMAT", help="summary|full|minimal|json.")
     ] = None,
     color: Annotated[str, typer.Option(metavar="WHEN", help="auto|always|never; NO_COLOR is respected.")] = "auto",
+    after: Annotated[
+        str | None, typer.Option(metavar="'NETNS TABLE'", help="Also a table as the walk left it, or conntrack.")
+    ] = None,
+    all_branches: Annotated[
+        bool, typer.Option("--all-branches", help="Walk every backend that rules may draw, with its probability.")
+    ] = False,
 ) -> None:
     """Send one packet and show where it and its answer went.
 
@@ -122,15 +129,24 @@ def walk(
       packetwalk walk a b
       packetwalk walk a b --tcp 8080 --full
       packetwalk walk a out --size 1472 --df --cold
+      packetwalk walk a out --after 'node-1 conntrack'
       packetwalk walk n1-a 10.244.2.2 --snapshot recordings/S3-flannel-vxlan -o json
     """
+    from packetwalk.engine.walk import walk as send
+
     colour = _colour(color)
     layout = _layout(full, minimal, output)
     network = load_network(snapshot, seed, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
     flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
-    trace = _walk(network, flow, cold, costs)
-    emit(_text(trace, layout, colour))
-    raise typer.Exit(_status(trace))
+    table = _asked_after(network, after, layout)
+    prices = _costs(costs)
+    if all_branches:
+        branches = _branches(network, flow, cold, prices)
+        emit(branches_text(branches, layout, colour, table))
+        raise typer.Exit(max(status_of(b.trace) for b in branches))
+    trace = send(network, flow, cold=cold, costs=prices)
+    emit(text_of(trace, layout, colour) + after_of(trace, table))
+    raise typer.Exit(status_of(trace))
 
 
 @app.command()
@@ -318,38 +334,41 @@ def _layout(full: bool, minimal: bool, output: str | None) -> str:
     return asked.pop() if asked else "summary"
 
 
-def _walk(network: Network, flow: Flow, cold: bool, costs: Path | None) -> Trace:
-    from packetwalk.engine.costs import DEFAULT_COSTS, load_costs
-    from packetwalk.engine.walk import walk as send
+def _asked_after(network: Network, words: str | None, layout: str) -> tuple[str, str] | None:
+    """The room and the table that `--after` names."""
+    if words is None:
+        return None
+    from packetwalk.show import SHOWN
+
+    room, _, table = words.strip().partition(" ")
+    known(room, network.rooms, "room")
+    known(table.strip(), [*SHOWN, "conntrack"], "table")
+    if layout == "json":
+        raise BadInput("--after prints a table below the trace; JSON has no place for it")
+    return room, table.strip()
+
+
+def _branches(network: Network, flow: Flow, cold: bool, costs: Mapping[str, int]) -> list[Branch]:
+    from packetwalk.engine.branches import walk_branches
 
     try:
-        prices = DEFAULT_COSTS if costs is None else load_costs(costs)
+        return walk_branches(network, flow, cold=cold, costs=costs)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+
+
+def _costs(costs: Path | None) -> Mapping[str, int]:
+    from packetwalk.engine.costs import DEFAULT_COSTS, load_costs
+
+    try:
+        return DEFAULT_COSTS if costs is None else load_costs(costs)
     except OSError as error:
         raise BadInput(f"{costs}: {error.strerror}") from None
     except ValueError as error:
         raise BadInput(str(error) if str(costs) in str(error) else f"{costs}: not JSON: {error}") from None
-    return send(network, flow, cold=cold, costs=prices)
 
 
 # -- what is answered --------------------------------------------------------------------------------------------------
-
-
-def _text(trace: Trace, layout: str, colour: bool) -> str:
-    if layout == "json":
-        import json
-
-        return json.dumps(trace.to_dict(), indent=1)
-    from packetwalk import text
-
-    if layout == "minimal":
-        return text.minimal(trace)
-    return text.full(trace, color=colour) if layout == "full" else text.summary(trace, color=colour)
-
-
-def _status(trace: Trace) -> int:
-    if trace.delivered:
-        return DELIVERED
-    return UNSUPPORTED if trace.unsupported else NOT_DELIVERED  # without an answer nobody knows what it would have done
 
 
 def _colour(when: str) -> bool:

@@ -12,6 +12,8 @@ from packetwalk.netns.namespace import Netns
 if TYPE_CHECKING:
     import networkx
 
+    from packetwalk.netns.chooser import RoomChooser
+
 End = tuple[str, str]
 """(room, device)"""
 
@@ -35,6 +37,7 @@ class Network:
         self.rooms: dict[str, Netns] = {}
         self.wires: dict[End, Wire] = {}
         self.roles: dict[str, str] = {}
+        self.chooser: RoomChooser | None = None  # draws for all rooms of an overlay; None: each draws for itself
 
     def __getitem__(self, room: str) -> Netns:
         return self.rooms[room]
@@ -104,7 +107,7 @@ class Network:
     def overlay(self) -> Network:
         """A network to learn into: rooms are copied when first entered, configuration and wires are shared."""
         copy = Network(self.name)
-        copy.rooms = Overlay(self.rooms)
+        copy.rooms = Overlay(self.rooms, copy)
         copy.wires, copy.roles = self.wires, self.roles
         return copy
 
@@ -181,12 +184,14 @@ def _numbered(room: Netns) -> list[str]:
 class Overlay(dict[str, Netns]):
     """Rooms that copy themselves when first looked at."""
 
-    def __init__(self, base: dict[str, Netns]) -> None:
+    def __init__(self, base: dict[str, Netns], network: Network) -> None:
         super().__init__()
-        self.base = base
+        self.base, self.network = base, network
 
     def __missing__(self, name: str) -> Netns:
         room = self[name] = self.base[name].overlay()
+        if self.network.chooser is not None:
+            room.chooser = self.network.chooser
         return room
 
     def __contains__(self, name: object) -> bool:

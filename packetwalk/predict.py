@@ -15,8 +15,12 @@ from packetwalk.engine.costs import DEFAULT_COSTS
 from packetwalk.engine.sim import Simulation
 from packetwalk.engine.walk import Client
 from packetwalk.frames import LINGER, LINGER_ELSE, frames
+from packetwalk.netns.chooser import Seeded
 from packetwalk.netns.namespace import Netns
+from packetwalk.netns.netfilter import Table
 from packetwalk.netns.route import output_route
+from packetwalk.netns.rule import Rule
+from packetwalk.netns.seen import Hit, Seen
 from packetwalk.netns.socket import DO, DONT, PROBE, WANT
 from packetwalk.network import Network
 from packetwalk.packet import (
@@ -33,7 +37,9 @@ MODES = {None: WANT, True: DO, False: DONT, "probe": PROBE}
 
 
 def predict(folder: str | Path) -> dict[str, Any]:
-    """Every probe of a recording, in order: {"probes": [{"name", "result", "frames"}]}. SnapshotError for bad input."""
+    """Every probe of a recording, in order: {"probes": [{"name", "result", "frames", "rule_hits", "conntrack"}]}.
+
+    SnapshotError for bad input."""
     folder = Path(folder)
     recording = read_json(folder / "recording.json", dict)
     replay = Replay(lambda state: load_snapshot(folder, state=state, sysctls=UNLIMITED))
@@ -68,6 +74,9 @@ class Replay:
                     room.sockets.bind(replace(socket, pmtudisc=WANT if socket.proto == PROTO_UDP else ""))
         self.now = max(self.now, SECOND + probe.get("at_ns", 0, int))
         network = self.states[state].overlay()
+        backend = probe.sub("dice").get("backend", "", str)
+        if backend:
+            network.chooser = Dice(self.states[state], backend)
         self._prepare(network, probe)
         flow = flow_of(probe.sub("spec"), network)
         client = Client(flow)
@@ -89,6 +98,8 @@ class Replay:
             "name": probe.get("name", "", str),
             "result": result_dict(flow, result),
             "frames": list(frames(sim.hops, start)),
+            "rule_hits": rule_hits(sim.hops),
+            "conntrack": conntrack(network, sim.now),
         }
 
     def _prepare(self, network: Network, probe: Record) -> None:
@@ -114,6 +125,32 @@ class Replay:
             room.neighbours.entries[key] = entry._replace(confirmed=self.now)
         for at, known in room.bridge_fdb.entries.items():
             room.bridge_fdb.entries[at] = known._replace(updated=self.now)
+
+
+class Dice(Seeded):
+    """What a recording says was drawn: of the statistic matches those that lead to that backend, `ip:port`."""
+
+    def __init__(self, network: Network, backend: str) -> None:
+        super().__init__()
+        tables = [t for room in network for t in room.netfilter.tables.values()]
+        self.leading = {r for t in tables for c in t.chains.values() for r in c.rules if _leads_to(t, r, backend)}
+
+    def overlay(self) -> Dice:
+        return self
+
+    def statistic(self, rule: Rule, probability: float, seen: Seen) -> bool:
+        return rule in self.leading
+
+
+def _leads_to(table: Table, rule: Rule, backend: str) -> bool:
+    """Whether a rule sends a connection to that address and port, itself or by a chain it jumps to."""
+    target = rule.target
+    if target is None:
+        return False
+    if target.name in table.chains:
+        return any(_leads_to(table, r, backend) for r in table.chains[target.name].rules)
+    option = target.get("--to-destination")
+    return option is not None and backend in (option.text, f"{option.text}:{backend.rpartition(':')[2]}")
 
 
 def _learn_cached(room: Netns, entry: Record, now: int) -> None:
@@ -150,6 +187,26 @@ def flow_of(spec: Record, network: Network) -> Flow:
 
 
 # -- answers in the recording's form -----------------------------------------------------------------------------------
+
+
+def rule_hits(hops: list[Hop]) -> dict[str, list[dict[str, Any]]]:
+    """How often each rule of each room matched: what `iptables-save -c` would have counted meanwhile."""
+    count: dict[str, dict[tuple[str, str], int]] = {}
+    for hop in hops:
+        for step in hop.steps:
+            if isinstance(step.what, Hit):
+                key, of = (step.what.table, str(step.what.rule)), count.setdefault(hop.room, {})
+                of[key] = of.get(key, 0) + 1
+    return {
+        room: [{"table": table, "rule": rule, "pkts": n} for (table, rule), n in of.items()]
+        for room, of in count.items()
+    }
+
+
+def conntrack(network: Network, now: int) -> dict[str, list[str]]:
+    """The connections each room knows at a time, as `conntrack -L` prints them."""
+    listed = {name: [c.text(now) for c in network[name].conns.all() if c.expires > now] for name in network.visited()}
+    return {name: lines for name, lines in listed.items() if lines}
 
 
 def result_dict(flow: Flow, r: Result | None) -> dict[str, Any]:

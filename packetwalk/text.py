@@ -25,12 +25,14 @@ RED, GREEN, BOLD, DIM, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[2m", "\x
 
 
 class Line(NamedTuple):
-    """A step in words. shown: bytes to print, or 0; ends: whether a branch of the packet's way ends here."""
+    """A step in words. shown: bytes to print, or 0; ends: whether a branch of the packet's way ends here; more: what
+    the full form says below it."""
 
     step: Step
     words: str
     shown: int
     ends: bool
+    more: str = ""
 
 
 class Section(NamedTuple):
@@ -78,10 +80,14 @@ def lines(hop: Hop) -> Iterator[Line]:
         first = step.packet.headers[0] if step.packet.headers else None
         if step.stage == "receive" and first is not None:
             came.add(first)
-        if step.stage == "transmit" and after is not None and after.stage in VIRTUAL:
+        if step.stage == "jump" or (step.stage == "transmit" and after is not None and after.stage in VIRTUAL):
             continue
-        words, shown = evidence(step), 0
-        if step.stage == "receive":
+        words, shown, more = evidence(step), 0, ""
+        if hasattr(step.what, "rule"):
+            words, _, more = words.partition("   ")
+        elif step.stage == "nat" and before is not None:
+            words, more = change(before.packet, step.packet) or "the quoted packet", f"({words})"
+        elif step.stage == "receive":
             words = change(step.packet, after.packet) if after is not None and after.stage not in VIRTUAL else ""
             words = words if words.startswith("-") else ""
         elif step.stage in ("forward", "decap") and before is not None:
@@ -94,7 +100,7 @@ def lines(hop: Hop) -> Iterator[Line]:
             words, shown = f"{words}; {packet_words(step.packet)}", size(step.packet)
         elif step.stage == "drop":
             words = f"{words}   {packet_words(step.packet)}"
-        yield Line(step, words, shown, step.stage in ENDS)
+        yield Line(step, words, shown, step.stage in ENDS, more)
 
 
 def _sent(packet: Packet, forwarded: bool) -> str:
@@ -136,6 +142,8 @@ def _rows(visit: Hop) -> Iterator[Row]:
         step = line.step
         left = f"    {step.stage:<12} {step.dev:<16} {line.words}".rstrip()
         yield left, f"{line.shown} bytes" if line.shown else "", RED if step.stage in BAD else ""
+        if line.more:
+            yield f"{'':33} {line.more}", "", DIM
         if line.ends and i + 1 < len(found):
             yield f"    {'.' * 12}", "", DIM
 
@@ -212,6 +220,9 @@ def _phrase(line: Line) -> str:
         return f"encap {step.dev} {tunnel_of(step.packet)}{inside} {outer.src} > {outer.dst}"
     if step.stage == "decap":
         return f"decap {step.dev}"
+    if step.stage == "nat":
+        by = getattr(step.what, "by", None)
+        return f"{words}{f' by {by.chain} {by.number}' if by is not None else ''}"
     if step.stage == "fragment":
         return f"fragment by {evidence(step)}"
     if step.stage == "defrag":
@@ -237,6 +248,8 @@ def minimal(trace: Trace) -> str:
                 marks.append(f"+{tunnel_of(s.packet)}")
             elif s.stage == "decap" and before is not None:
                 marks.append(f"-{tunnel_of(before.packet)}")
+            elif s.stage == "nat":
+                marks.append(f"nat {getattr(s.what, 'side', '')}")
             elif s.stage == "drop":
                 marks.append(f"drop {getattr(s.what, 'reason', '')}")
             elif s.stage == "unsupported":

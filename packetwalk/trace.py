@@ -23,6 +23,7 @@ class Reason(StrEnum):
     NO_SOCKET = "NO_SOCKET"
     OTHERHOST = "OTHERHOST"
     IP_INHDR = "IP_INHDR"
+    NETFILTER_DROP = "NETFILTER_DROP"
     IP_RPFILTER = "IP_RPFILTER"
     IP_LOCAL_SOURCE = "IP_LOCAL_SOURCE"
     IP_LOCALNET = "IP_LOCALNET"
@@ -235,6 +236,11 @@ class Trace:
     def drops(self) -> list[tuple[str, Step]]:
         """(room, step) of every drop."""
         return [(hop.room, step) for hop, step in self.steps if step.stage == "drop"]
+
+    @property
+    def nat(self) -> list[tuple[str, Step]]:
+        """(room, step) of every rewrite by NAT: `step.what` is the connection and, for its first packet, the rule."""
+        return [(hop.room, step) for hop, step in self.steps if step.stage == "nat"]
 
     @property
     def unsupported(self) -> list[tuple[str, Unsupported]]:

@@ -76,7 +76,8 @@ def change(before: Packet, after: Packet) -> str:
 def _fields(a: Header, b: Header) -> str:
     if type(a) is not type(b) or a == b:
         return ""
-    names = [f for f in a._fields if f not in ("id", "len") and getattr(a, f) != getattr(b, f)]
+    dull = ("id", "len") if isinstance(a, Ip) else ("len",)
+    names = [f for f in a._fields if f not in dull and getattr(a, f) != getattr(b, f)]
     return ", ".join(f"{f} {getattr(a, f)} > {getattr(b, f)}" for f in names)
 
 

@@ -22,7 +22,7 @@ PACKAGE = HERE.parent.parent / "packetwalk"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
-    ("proving", "explaining", "comparing"),
+    ("proving", "explaining", "comparing", "answer"),
     ("asked",),
     ("__init__",),
     ("prove",),
@@ -36,11 +36,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("netns.namespace",),
     ("netns.stack",),
     ("netns.bridge", "netns.arp", "netns.ip_input", "netns.ip_forward", "netns.ip_output", "netns.icmp", "netns.local",
-     "netns.encap", "netns.hooks"),
+     "netns.encap"),
+    ("netns.br_netfilter",),
+    ("netns.hooks",),
+    ("netns.reject", "netns.nat_target"),
     ("netns.fragment",),
     ("netns.route", "netns.tunnel"),
     ("netns.visit", "netns.verbs"),
     ("netns.tables",),
+    ("netns.chooser", "netns.nat"),
     ("netns.netfilter", "netns.shared"),
     ("netns.chain",),
     ("netns.rule",),
@@ -50,7 +54,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("netns.option",),
     ("netns.conntrack", "netns.fib", "netns.neighbour", "netns.fdb", "netns.socket"),
     ("netns.policy_rule",),
-    ("netns.device", "netns.tcp"),
+    ("netns.device", "netns.tcp", "netns.tcp_track"),
     ("frames",),
     ("codec", "trace"),
     ("data",),
@@ -62,7 +66,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "engine": ("", "sim", "costs", "walk"),
+    "engine": ("", "sim", "branches", "costs", "walk"),
     "view": ("", "compare", "html", "table"),
     "document": ("", "model", "tree"),
     "kube": ("", "build", "chance", "cidr", "cluster", "fabric", "kubeproxy", "layout", "service"),

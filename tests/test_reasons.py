@@ -19,6 +19,7 @@ from tests.netns.rooms import (
     echo_reply,
     frame,
     host,
+    iptables,
     pinger,
     reasons,
     router,
@@ -52,6 +53,13 @@ def sending(room: Netns, dst: str = FAR, *, size: int = 56) -> list[Step]:
 
 
 # -- producers that take more than a line ------------------------------------------------------------------------------
+
+
+def filtered() -> list[Step]:
+    """A rule says so."""
+    room = router("r", f"{OWN}/24", "10.0.1.1/24", known=True)
+    iptables(room, "filter", "-A FORWARD -p icmp -j DROP")
+    return arriving(echo(NEAR, "10.0.1.2"), room)
 
 
 def strict_reverse_path() -> list[Step]:
@@ -199,6 +207,8 @@ PRODUCERS: dict[Reason, Callable[[], list[Step]]] = {
     Reason.NO_SOCKET: lambda: arriving(echo_reply(NEAR, OWN)),
     Reason.TCP_FLAGS: lambda: to_a_listener("SF"),
     Reason.TCP_RESET: lambda: to_a_listener("R"),
+    # netfilter
+    Reason.NETFILTER_DROP: filtered,
     # tunnels
     Reason.NO_TX_TARGET: no_tunnel_end,
     Reason.VXLAN_VNI_NOT_FOUND: lambda: in_vxlan(vni=43),

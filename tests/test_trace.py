@@ -27,7 +27,7 @@ def test_a_room_leads_to_its_first_visit_and_a_stage_to_its_step(trace: pw.Trace
 def test_what_is_not_there_is_told_with_what_is(trace: pw.Trace) -> None:
     with pytest.raises(KeyError, match=r"never came to 'out'; it went by a, node-1, fabric, node-2, b"):
         trace["out"]
-    with pytest.raises(KeyError, match=r"node-1 has no step 'decap'; it has receive, route_in"):
+    with pytest.raises(KeyError, match=r"node-1 has no step 'decap'; it has receive, jump, rule"):
         trace["node-1"].step("decap")
 
 

@@ -22,6 +22,7 @@ DEFAULT_COSTS: Mapping[str, int] = MappingProxyType(
         "neigh": 70,
         "transmit": 320,
         # what a hop adds
+        "conntrack": 680,
         "bridge": 150,
         "flood": 150,
         "learn": 40,

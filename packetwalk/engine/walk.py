@@ -8,6 +8,7 @@ from dataclasses import replace
 from packetwalk.addr import ANY, IPv4
 from packetwalk.engine.costs import DEFAULT_COSTS
 from packetwalk.engine.sim import MAX_EVENTS, Simulation, collector_paused
+from packetwalk.netns.chooser import Scripted
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.socket import Delivery, Socket
 from packetwalk.netns.tcp import Connection
@@ -74,6 +75,8 @@ class Client:
         what = step.what
         if isinstance(what, Delivery) and what.socket is not None and what.socket in (self.socket, self.conn):
             return self._delivered(step, what)
+        if isinstance(what, Drop) and first and what.errno == "EPERM" and self.flow.kind == "tcp":
+            return None  # tcp_connect takes a SYN that OUTPUT dropped for a lost one, and tries again
         if isinstance(what, Drop) and first and what.errno and self.flow.kind == "tcp":
             return Result("send_error" if what.errno == "EADDRNOTAVAIL" else "error", errno=what.errno)
         if isinstance(what, Drop) and first and what.errno in _SEND_ERRORS:
@@ -119,16 +122,19 @@ _SEND_ERRORS = frozenset(
 
 
 def walk(network: Network, flow: Flow, *, cold: bool = False, costs: Mapping[str, int] = DEFAULT_COSTS,
-         until: int = TIMEOUT, max_events: int = MAX_EVENTS) -> Trace:  # fmt: skip
+         chooser: Scripted | None = None, until: int = TIMEOUT, max_events: int = MAX_EVENTS) -> Trace:  # fmt: skip
     """Walk one flow, request and reply, until it is quiet; the network itself is not changed.
 
     cold: start with the tables as they are. Otherwise (warm) an unseen run before fills neighbours and FDBs, and
-    nothing else of it is kept. until: a bound in ns of simulated time.
+    nothing else of it is kept. chooser: who answers where rules draw lots, in all rooms; without one each room draws
+    from its seed. until: a bound in ns of simulated time.
     """
     after, client = network.overlay(), Client(flow)
+    after.chooser = chooser
     with collector_paused():
         if not cold:
             rehearsal = network.overlay()
+            rehearsal.chooser = Scripted(chooser.answers) if chooser is not None else None
             _run(rehearsal, Client(flow), costs, until, max_events)
             warm_up(after, rehearsal)
             del rehearsal

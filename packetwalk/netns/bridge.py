@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from packetwalk.addr import BROADCAST_MAC
+from packetwalk.netns.br_netfilter import dnat_resumed, forward, pieces, pre_routing
 from packetwalk.netns.device import Bridge, Device
-from packetwalk.netns.fragment import defrag, fragment
 from packetwalk.netns.visit import Skb, Visit
-from packetwalk.packet import ETH_IP, ETH_LEN, Ethernet, Ip, Packet, size
+from packetwalk.packet import ETH_LEN, Ethernet, size
 from packetwalk.trace import Reason
 
 LINK_LOCAL = 0x0180C2000000 >> 4  # 01:80:c2:00:00:0x: STP, pause frames, LLDP
 
 
 def bridge(v: Visit, skb: Skb) -> str | None:
-    """br_handle_frame and br_handle_frame_finish: a frame came in on a port."""
+    """br_handle_frame: a frame came in on a port."""
     t, port = v.t, v.t.devices[skb.dev]
     device, eth = t.devices[port.master], skb.eth
     assert isinstance(device, Bridge) and eth is not None
@@ -37,8 +37,14 @@ def bridge(v: Visit, skb: Skb) -> str | None:
     if eth.dst == device.mac:
         skb.pkt_type = "host"
     skb.bridged = device.name
-    if not _netfilter_in(v, skb, device):
-        return None
+    return pre_routing(v, skb, device)
+
+
+def bridge_finish(v: Visit, skb: Skb) -> str | None:
+    """br_handle_frame_finish: learn, look up, forward or flood."""
+    t, port, eth = v.t, v.t.devices[skb.dev], skb.packet.headers[0]
+    device = t.devices[port.master]
+    assert isinstance(device, Bridge) and isinstance(eth, Ethernet)
     if port.port.learning:
         learned = t.bridge_fdb.learn(device.name, eth.src, port.name, v.now)
         if learned is not None:
@@ -64,6 +70,9 @@ def bridge_xmit(v: Visit, skb: Skb) -> str | None:
     """br_dev_xmit: the host itself sends through its bridge."""
     device, eth = v.t.devices[skb.out], skb.packet.headers[0]
     assert isinstance(device, Bridge) and isinstance(eth, Ethernet)
+    if skb.bridged_dnat is not None:
+        dnat_resumed(skb, eth)
+        return "bridge_finish"
     skb.dev, skb.bridged = "", ""
     if device.oddity:
         v.unsupported(skb, "bridge setting", device.oddity)
@@ -138,40 +147,15 @@ def _send(v: Visit, skb: Skb, port: Device) -> None:
     if port.port.oddity:
         v.unsupported(skb, "bridge setting", port.port.oddity)
         return
-    ip = skb.packet.headers[1] if len(skb.packet.headers) > 1 else None
-    if skb.bridged and isinstance(ip, Ip) and _filters(v, skb.bridged):
-        mtu = min(port.mtu, skb.frag_max or port.mtu)
-        if ip.len > mtu:  # br_nf_dev_queue_xmit
-            if (ip.df and not skb.ignore_df) or skb.frag_max > port.mtu:
-                v.drop(skb, Reason.PKT_TOO_BIG, f"df and mtu {mtu} of {port.name}")
-                return
-            eth = skb.packet.headers[0]
-            inner = Packet(skb.packet.headers[1:], skb.packet.payload)
-            for piece in fragment(inner, mtu, skb.frag_list):
-                v.go("transmit", skb.copy(Packet((eth, *piece.headers), piece.payload)))
+    if skb.bridged and skb.physin:
+        cut = pieces(v, skb, port.mtu) if forward(v, skb, skb.bridged, port.name) else None
+        if cut is None:
+            return
+        if len(cut) > 1:
+            for piece in cut:
+                v.go("transmit", piece)
             return
     if not port.fits(size(skb.packet)):  # br_dev_queue_push_xmit
         v.drop(skb, Reason.PKT_TOO_BIG, f"{size(skb.packet) - ETH_LEN} bytes and mtu {port.mtu} of {port.name}")
         return
     v.go("transmit", skb)
-
-
-def _netfilter_in(v: Visit, skb: Skb, device: Bridge) -> bool:
-    """br_nf_pre_routing: with br_netfilter and connection tracking, fragments are put together on the bridge."""
-    eth = skb.packet.headers[0]
-    assert isinstance(eth, Ethernet)
-    if not (v.t.conntrack and eth.type == ETH_IP and _filters(v, device.name)):
-        return True
-    inner = skb.copy(Packet(skb.packet.headers[1:], skb.packet.payload))
-    if not defrag(v, inner, "conntrack"):
-        return False
-    skb.packet = Packet((eth, *inner.packet.headers), inner.packet.payload)
-    skb.frag_max, skb.frag_list, skb.ignore_df = inner.frag_max, inner.frag_list, inner.ignore_df
-    return True
-
-
-def _filters(v: Visit, bridge: str) -> bool:
-    device = v.t.devices[bridge]
-    return bool(v.t.sysctls["net.bridge.bridge-nf-call-iptables"]) or (
-        isinstance(device, Bridge) and device.nf_call_iptables
-    )

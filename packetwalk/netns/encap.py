@@ -82,9 +82,8 @@ def _udp_tunnel(v: Visit, skb: Skb, device: Vxlan | Geneve, entry: FdbEntry) -> 
     sport = source_port(frame, device.sport_range, t.seed)
     dport = entry.port or device.dport
     oif = entry.via or (device.link if isinstance(device, Geneve) else "")
-    rt = output_route(
-        t, entry.dst, v.now, src=device.local, oif=oif, mark=0, tos=tos, proto=PROTO_UDP, sport=sport, dport=dport
-    )
+    rt = output_route(t, entry.dst, v.now, src=device.local, oif=oif, mark=skb.mark, tos=tos, proto=PROTO_UDP,
+                      sport=sport, dport=dport)  # fmt: skip
     if rt.error == "unsupported":
         v.unsupported(skb, "route", rt.told)
         return None
@@ -110,7 +109,9 @@ def _udp_tunnel(v: Visit, skb: Skb, device: Vxlan | Geneve, entry: FdbEntry) -> 
 def _wrapped(v: Visit, skb: Skb, dev: str, rt: Rt, outer: Ip, *rest: Header) -> str:
     """iptunnel_xmit: what was known of the inner packet stays behind; the outer one is sent by this host."""
     skb.packet = Packet((outer, *rest, *skb.packet.headers), skb.packet.payload)
-    skb.rt, skb.socket, skb.mark = rt, None, 0
+    skb.rt, skb.socket = rt, None
+    skb.forget_conn()  # skb_scrub_packet; the mark stays
+    skb.physin, skb.sabotaged = "", False
     skb.forwarded = skb.ignore_df = skb.redirect = False
     skb.frag_max, skb.frag_list, skb.bridged = 0, (), ""
     v.step("encap", dev, rt.found.by if rt.found is not None else None, skb.packet)
@@ -125,7 +126,9 @@ def _bypass(v: Visit, skb: Skb, device: Vxlan, entry: FdbEntry, dport: int) -> b
     if other is None:
         v.drop(skb, Reason.VXLAN_VNI_NOT_FOUND, entry)
         return True
-    v.backlog.append(Skb(skb.packet, other.name))
+    jumped = Skb(skb.packet, other.name)
+    jumped.mark, jumped.conn, jumped.ctstate, jumped.ctdir = skb.mark, skb.conn, skb.ctstate, skb.ctdir
+    v.backlog.append(jumped)
     return True
 
 
@@ -227,7 +230,7 @@ def decap(v: Visit, skb: Skb) -> str | None:
         return None
     v.step("decap", device.name, None, decapsulated)
     cell = v.t.cells.get(device.name, ())
-    v.t.cells[device.name] = (*cell, decapsulated)
+    v.t.cells[device.name] = (*cell, (decapsulated, skb.mark))
     if not cell:  # gro_cells_receive: the device's NAPI is scheduled, behind what arrived on real devices
         v.timer(Timer(v.now, "napi", device.name, context=NAPI), decapsulated)
     return None

@@ -75,6 +75,7 @@ def icmp_error(v: Visit, skb: Skb) -> str | None:
     if (
         not src
         and skb.dev
+        and not skb.bridged
         and t.sysctls["net.ipv4.icmp_errors_use_inbound_ifaddr"]
         and (skb.rt is None or skb.rt.input)
     ):
@@ -96,7 +97,7 @@ def icmp_error(v: Visit, skb: Skb) -> str | None:
     quote = Slice(skb.packet, 0, min(size(skb.packet), room))
     packet = ip_packet(Ip(rt.src, ip.src, PROTO_ICMP, 0, tos=tos), error, payload=quote)
     v.step("icmp_error", skb.dev or rt.dev, error, packet)
-    return _send(v, packet, rt)
+    return _send(v, packet, rt, about=skb)
 
 
 def _limited(t: Tables, header: Icmp) -> bool:
@@ -131,10 +132,12 @@ def _peer_allow(t: Tables, header: Icmp, dev: str, dst: IPv4, now: int) -> bool:
     return True
 
 
-def _send(v: Visit, packet: Packet, rt: Rt | None) -> str | None:
+def _send(v: Visit, packet: Packet, rt: Rt | None, *, about: Skb | None = None) -> str | None:
     """Send what the ICMP socket says (icmp_push_reply): one at a time, and softirqs do not interrupt it."""
     reply = Skb(packet)
     reply.rt, reply.socket = rt, ICMP_SOCKET
+    if about is not None:
+        reply.answers(about)  # icmp_glue_bits
     task, v.task, v.replying = v.task, False, True
     v.go("route_out", reply)
     v.task, v.replying = task, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from packetwalk.netns.hooks import nf_hook
 from packetwalk.netns.tables import SECOND, Peer
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import (
@@ -42,6 +43,8 @@ def forward(v: Visit, skb: Skb) -> str | None:
     v.step("forward", rt.dev, None, skb.packet)
     if skb.redirect:
         _redirect(v, skb)
+    if v.hooked and not nf_hook(v, skb, "FORWARD", iif=skb.dev, oif=rt.dev):
+        return None
     return "postrouting"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from packetwalk.addr import ANY, BROADCAST_MAC
 from packetwalk.netns.device import UnknownDevice
 from packetwalk.netns.fragment import defrag
+from packetwalk.netns.hooks import nf_hook
 from packetwalk.netns.policy_rule import Flow
 from packetwalk.netns.route import input_route
 from packetwalk.netns.visit import Skb, Visit
@@ -60,6 +61,11 @@ def prerouting(v: Visit, skb: Skb) -> str | None:
         return None
     if v.t.conntrack and not defrag(v, skb, "conntrack"):
         return None
+    if v.hooked:
+        if skb.physin and not skb.sabotaged:  # ip_sabotage_in: the bridge has run this hook already
+            skb.sabotaged = True
+        elif not nf_hook(v, skb, "PREROUTING", iif=skb.dev):
+            return None
     return "route_in"
 
 
@@ -89,6 +95,8 @@ def route_in(v: Visit, skb: Skb) -> str | None:
 def input_(v: Visit, skb: Skb) -> str | None:
     """ip_local_deliver: put fragments together, then on to the protocol."""
     if not defrag(v, skb, "local"):
+        return None
+    if v.hooked and not nf_hook(v, skb, "INPUT", iif=skb.dev):
         return None
     return "local"
 

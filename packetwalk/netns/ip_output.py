@@ -7,6 +7,7 @@ from itertools import pairwise
 from packetwalk.addr import BROADCAST_MAC, LIMITED_BROADCAST, LOCALHOST, IPv4, Mac
 from packetwalk.netns.device import Bridge, Dummy, Loopback, Nic, Tunnel, UnknownDevice, Veth
 from packetwalk.netns.fragment import defrag, fragment
+from packetwalk.netns.hooks import nf_hook
 from packetwalk.netns.neighbour import CONNECTED, DELAY_FIRST_PROBE, VALID, Neighbour
 from packetwalk.netns.route import output_route, pmtudisc_of, ports_of
 from packetwalk.netns.socket import DO, DONT, PROBE, WANT, Socket
@@ -87,13 +88,21 @@ def output(v: Visit, skb: Skb) -> str | None:
     """ip_local_out: the OUTPUT hook. Connection tracking reassembles what a raw socket sent in pieces."""
     if v.t.conntrack and not defrag(v, skb, "conntrack"):
         return None
+    if v.hooked:
+        assert skb.rt is not None
+        if not nf_hook(v, skb, "OUTPUT", oif=skb.rt.dev):
+            return None
     return "postrouting"
 
 
 def postrouting(v: Visit, skb: Skb) -> str | None:
     """ip_output and ip_finish_output: after the POSTROUTING hook, cut what is too big for the way."""
-    rt, ip = skb.rt, skb.packet.headers[0]
-    assert rt is not None and isinstance(ip, Ip)
+    rt = skb.rt
+    assert rt is not None
+    if v.hooked and not nf_hook(v, skb, "POSTROUTING", iif=skb.dev if skb.forwarded else "", oif=rt.dev):
+        return None
+    ip = skb.packet.headers[0]
+    assert isinstance(ip, Ip)
     skb.out, skb.nexthop = rt.dev, rt.via or ip.dst
     if rt.kind == "broadcast" and not rt.input:
         skb.nexthop = ip.dst
@@ -202,6 +211,7 @@ def transmit(v: Visit, skb: Skb) -> str | None:
         return None
     if isinstance(device, Loopback):
         back = Skb(skb.packet, skb.out)
+        back.mark, back.conn, back.ctstate, back.ctdir = skb.mark, skb.conn, skb.ctstate, skb.ctdir
         back.rt = skb.rt if skb.rt is not None and skb.rt.kind in ("local", "broadcast") else None
         v.backlog.append(back)
     elif isinstance(device, Bridge):

@@ -56,6 +56,7 @@ def _refuse(v: Visit, skb: Skb, reason: Reason, code: int) -> str:
 def udp(v: Visit, skb: Skb, ip: Ip, header: Udp) -> str | None:
     """__udp4_lib_rcv: to the socket bound to the port, or port unreachable."""
     socket = v.t.sockets.find(PROTO_UDP, header.dport, ip.dst)
+    skb.forget_conn()  # nf_reset_ct: an error about it finds its connection by the quoted packet
     if socket is None or (skb.rt is not None and skb.rt.kind == "broadcast" and not socket.listening):
         return _refuse(v, skb, Reason.NO_SOCKET, PORT_UNREACH)
     v.step("deliver", skb.dev, Delivery("datagram", socket), skb.packet)

@@ -89,7 +89,7 @@ class Netns(Verbs):
         if timer.kind == "arp":
             arp.on_timer(v, *key)
         elif timer.kind == "napi":
-            v.batch([Skb(packet, key) for packet in self.cells.pop(key, ())])
+            v.batch([Skb(packet, key, mark=mark) for packet, mark in self.cells.pop(key, ())])
         elif timer.kind == "frag":
             fragment.expire(v, key)
         elif timer.kind == "tcp":

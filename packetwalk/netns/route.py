@@ -143,9 +143,12 @@ def validate_source(
 
 
 def output_route(t: Tables, dst: IPv4, now: int, *, src: IPv4 = ANY, oif: str = "", mark: int = 0, tos: int = 0,
-                 proto: int = 0, sport: int = 0, dport: int = 0) -> Rt:  # fmt: skip
-    """ip_route_output_key_hash_rcu: the way for a packet this host sends, and its source address if none was given."""
-    if src and (is_multicast(src) or src == LIMITED_BROADCAST or is_zeronet(src) or not t.is_own(src)):
+                 proto: int = 0, sport: int = 0, dport: int = 0, any_source: bool = False) -> Rt:  # fmt: skip
+    """ip_route_output_key_hash_rcu: the way for a packet this host sends, and its source address if none was given.
+
+    any_source: it may come from an address that is not ours (FLOWI_FLAG_ANYSRC)."""
+    foreign = not any_source and src and not t.is_own(src)
+    if src and (is_multicast(src) or src == LIMITED_BROADCAST or is_zeronet(src) or foreign):
         return Rt("error", oif, error="EINVAL", found=Found("EINVAL", None, None, None))
     if not dst:
         dst = src or LOCALHOST

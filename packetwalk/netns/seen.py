@@ -21,6 +21,12 @@ class Hit(NamedTuple):
     rule: Rule
     stack: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        way = f"via {' > '.join(self.stack)}" if self.stack else ""
+        place = ", ".join(filter(None, (self.rule.where, way)))
+        rule = str(self.rule).removeprefix(f"-A {self.chain} ")
+        return f"{self.chain} {self.number}: {rule}{f'   ({place})' if place else ''}"
+
 
 class Chooser(Protocol):
     """Who throws the dice: a seed, a fixed choice, or one branch after the other."""

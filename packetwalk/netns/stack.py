@@ -20,7 +20,8 @@ FOLLOWS: Mapping[str, frozenset[str | None]] = MappingProxyType(
         # in by a device; a bridge port belongs to its bridge
         "receive": frozenset({"link_in"}),
         "link_in": frozenset({"bridge", "arp", "prerouting", END}),
-        "bridge": frozenset({END}),
+        "bridge": frozenset({"bridge_finish", END}),
+        "bridge_finish": frozenset({END}),
         "arp": frozenset({END}),
         # layer 3, towards this host or through it
         "prerouting": frozenset({"route_in", END}),
@@ -41,7 +42,7 @@ FOLLOWS: Mapping[str, frozenset[str | None]] = MappingProxyType(
         "arp_resolve": frozenset({END}),
         "arp_ask": frozenset({END}),
         "transmit": frozenset({"bridge_xmit", "encap", END}),
-        "bridge_xmit": frozenset({END}),
+        "bridge_xmit": frozenset({"bridge_finish", END}),
         "encap": frozenset({"route_out", "icmp_error", END}),
     }
 )
@@ -53,6 +54,7 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "receive": ip_input.receive,
         "link_in": ip_input.link_in,
         "bridge": bridge.bridge,
+        "bridge_finish": bridge.bridge_finish,
         "arp": arp.arp,
         "prerouting": ip_input.prerouting,
         "route_in": ip_input.route_in,

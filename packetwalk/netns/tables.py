@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from packetwalk.addr import ANY, IPv4, is_multicast
+from packetwalk.netns.chooser import RoomChooser, Seeded
+from packetwalk.netns.conntrack import Conns
 from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK, Bridge, Device, DeviceConf
 from packetwalk.netns.fdb import BridgeFdb, VxlanFdb
 from packetwalk.netns.fib import Fib, Found, Learned, Nexthop, Route
@@ -108,8 +110,10 @@ class Tables:
         self.sockets = Sockets()
         self.netfilter = Ruleset()
         self.conntrack = False
+        self.conns = Conns()
+        self.chooser: RoomChooser = Seeded(seed)
         self.reassembly: dict[object, object] = {}
-        self.cells: dict[str, tuple[Packet, ...]] = {}  # decapsulated, not yet received, by tunnel device
+        self.cells: dict[str, tuple[tuple[Packet, int], ...]] = {}  # decapsulated, with their marks, not yet received
         self.peers: dict[int, Peer] = {}
         self.icmp_credit = Credit()
         self.ident = 0
@@ -139,6 +143,8 @@ class Tables:
         copy.vxlan_fdb = self.vxlan_fdb.overlay()
         copy.sockets = self.sockets.overlay()
         copy.netfilter = self.netfilter.overlay()
+        copy.conns = self.conns.overlay()
+        copy.chooser = self.chooser.overlay()
         copy.reassembly = dict(self.reassembly)
         copy.peers = dict(self.peers)
         copy.cells = dict(self.cells)

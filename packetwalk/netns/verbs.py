@@ -53,6 +53,7 @@ class Verbs(Tables):
             self._routes_follow(device)
             if not up:
                 self._forget(device)
+                self.conns.device_gone(name)
         if master is not None:
             if master:
                 self.device(master)

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from packetwalk.addr import ANY, IPv4
+from packetwalk.netns.conntrack import ORIGINAL, RELATED, REPLY
 from packetwalk.packet import Ethernet, Icmp, Packet, new
 from packetwalk.trace import Drop, Reason, Step, Timer, Unsupported
 
 if TYPE_CHECKING:
+    from packetwalk.netns.conntrack import Conn
     from packetwalk.netns.socket import Socket
     from packetwalk.netns.tables import Rt, Tables
     from packetwalk.netns.tcp import Connection
@@ -21,9 +23,11 @@ MAX_DEPTH = 8  # XMIT_RECURSION_LIMIT: tunnels inside tunnels
 class Skb:
     """A packet inside a room: it dies at the door. `mark` and the rest never leave; only `packet` does.
 
-    dev is where it came in, out and nexthop where it goes; eth the link header it came with; pkt_type
-    host, broadcast, multicast or otherhost; error the ICMP error to send about it; frag_max and
-    frag_list remember how a reassembled datagram was cut (IPCB).
+    dev is where it came in, out and nexthop where it goes; eth the link header it came with; pkt_type host, broadcast,
+    multicast or otherhost; error the ICMP error to send about it; frag_max and frag_list remember how a reassembled
+    datagram was cut (IPCB). conn, ctstate and ctdir are what connection tracking says (`ctstate` empty: not asked
+    yet); physin is the bridge port at which br_netfilter took the frame, sabotaged that PREROUTING has been skipped
+    since.
     """
 
     eth: Ethernet | None = None  # defaults stand on the class: only what differs is stored in a packet
@@ -41,11 +45,19 @@ class Skb:
     bridged = ""
     error: Icmp | None = None
     depth = 0
+    conn: Conn | None = None
+    ctstate = ""
+    ctdir = ORIGINAL
+    physin = ""
+    sabotaged = False
+    bridged_dnat: Ethernet | None = None
 
-    def __init__(self, packet: Packet, dev: str = "", out: str = "") -> None:
+    def __init__(self, packet: Packet, dev: str = "", out: str = "", *, mark: int = 0) -> None:
         self.packet = packet
         self.dev = dev
         self.out = out
+        if mark:
+            self.mark = mark
 
     def copy(self, packet: Packet | None = None) -> Skb:
         """A clone, with another packet if one is given."""
@@ -55,19 +67,32 @@ class Skb:
             clone.packet = packet
         return clone
 
+    def answers(self, other: Skb) -> None:
+        """nf_ct_attach: this packet, born of another one, belongs to the same connection, in the other direction."""
+        if other.conn is not None:
+            self.conn, self.ctstate = other.conn, RELATED
+            self.ctdir = REPLY if other.ctdir == ORIGINAL else ORIGINAL
+
+    def forget_conn(self) -> None:
+        """nf_reset_ct: to connection tracking this is a new packet."""
+        if self.ctstate:
+            self.conn, self.ctstate, self.ctdir = None, "", ORIGINAL
+
 
 class Visit:
     """What stages share while a packet is in the room: the tables, the time, the steps so far.
 
     task: a program is sending (process context): pending softirqs run between the packets it sends, see `later`.
+    hooked: whether netfilter has anything to do in this room.
     """
 
-    __slots__ = ("backlog", "now", "replying", "stages", "steps", "t", "task")
+    __slots__ = ("backlog", "hooked", "now", "replying", "stages", "steps", "t", "task")
 
     def __init__(self, tables: Tables, stages: Mapping[str, Stage], now: int, *, task: bool = False) -> None:
         self.t = tables
         self.stages = stages
         self.now = now
+        self.hooked = bool(tables.conntrack or tables.netfilter.tables)
         self.task = task
         self.replying = False  # an ICMP message of ours is on its way out
         self.steps: list[Step] = []

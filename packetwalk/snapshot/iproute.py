@@ -34,7 +34,7 @@ from packetwalk.snapshot.reader import (
     whole,
 )
 
-NOT_EVALUATED = ("iptables-save.txt", "ipset-save.txt", "ipvsadm-save.txt")
+NOT_EVALUATED = ("ipvsadm-save.txt",)
 LONG_AGO = -(10**15)
 
 # attributes that the datapath knows, or that have no meaning for it
@@ -123,8 +123,8 @@ def load_netns(name: str, folder: Path, seed: int = 0, sysctls: Mapping[str, int
 
 
 def _describe(path: Path) -> str:
-    lines = [line for line in read_text(path).splitlines() if line.startswith(("-A", "add", "create"))]
-    return f"{path.name} ({len(lines)} {'entries' if 'ip' in path.name[:5] and 'tables' not in path.name else 'rules'})"
+    services = sum(line.startswith("-A") for line in read_text(path).splitlines())
+    return f"{path.name} ({services} services)"
 
 
 # -- ip -j route, rule -------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from packetwalk.addr import ANY, BROADCAST_MAC, ZERO_MAC, IPv4, Mac
 from packetwalk.netns.device import Bridge, Device, Nic, Veth, Vxlan
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.neighbour import Neighbour
+from packetwalk.netns.rule import parse_rule
 from packetwalk.netns.socket import Socket
 from packetwalk.network import Network
 from packetwalk.packet import (
@@ -318,11 +320,28 @@ def tell(room: Netns, steps: Iterable[Step]) -> list[list[Step]]:
     return [room.wake(t, t.at) for t in timers(steps)]
 
 
+def iptables(room: Netns, table: str, *rules: str, **policies: str) -> None:
+    """Append rules as iptables takes them (chains are made as needed), and set policies of built-in chains.
+
+    Connection tracking is on from then on if a rule asks for it.
+    """
+    into = room.netfilter.table(table)
+    for chain, policy in policies.items():
+        into.chains[chain].policy = policy
+    for line in rules:
+        into.chain(line.split()[1])
+    for line in rules:
+        into.append(parse_rule(line, chains=frozenset(into.chains)))
+    room.conntrack = room.conntrack or table == "nat" or room.netfilter.needs_conntrack
+
+
 def device(room: Netns, name: str) -> Device:
     return room.devices[name]
 
 
-DERIVED = frozenset({"_asked", "_questions", "_confs", "_ports", "_locals", "_tunnel_ports"})
+DERIVED = frozenset(
+    {"_asked", "_questions", "_confs", "_ports", "_locals", "_tunnel_ports", "_entries", "_plain", "_parts"}
+)
 """What a room computes from its configuration and forgets again."""
 
 
@@ -341,6 +360,7 @@ def picture(thing: Any, seen: dict[int, int] | None = None) -> Any:
     if isinstance(thing, set | frozenset):
         return sorted(repr(x) for x in thing)
     names = {n for c in type(thing).__mro__ for n in getattr(c, "__slots__", ())} | set(getattr(thing, "__dict__", ()))
+    names -= {n for n in names if isinstance(getattr(type(thing), n, None), cached_property)}
     held = {n: picture(getattr(thing, n), seen) for n in sorted(names - DERIVED) if hasattr(thing, n)}
     return [type(thing).__name__, held]
 

@@ -1,0 +1,270 @@
+"""The five hooks of netfilter: which tables run where, and what becomes of the packet (net/netfilter/core.c).
+
+Only this file runs hooks; stages call `nf_hook` where the kernel calls NF_HOOK. It notes a step for every rule that
+matched,
+for what connection tracking says, and for every rewrite.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from packetwalk.netns import nat
+from packetwalk.netns.conntrack import (
+    INVALID,
+    NEW,
+    ORIGINAL,
+    RELATED,
+    UNTRACKED,
+    Conn,
+    Tracked,
+)
+from packetwalk.netns.nat_target import range_of
+from packetwalk.netns.netfilter import Verdict
+from packetwalk.netns.reject import reject, route_me_harder
+from packetwalk.netns.route import output_route
+from packetwalk.netns.seen import Hit, Seen
+from packetwalk.netns.target import Target
+from packetwalk.netns.visit import Skb, Visit
+from packetwalk.packet import PROTO_ICMP, Ip
+from packetwalk.trace import Reason
+
+CONNTRACK, CONFIRM = "conntrack", "confirm"
+
+# By NF_IP_PRI_*: raw -300, conntrack -200, mangle -150, nat (destination) -100, filter 0, security 50,
+# nat (source) 100, confirm last. Fragments are put together before (-400), which the stages see to.
+ORDER = {
+    "PREROUTING": ("raw", CONNTRACK, "mangle", "nat"),
+    "INPUT": ("mangle", "filter", "security", "nat", CONFIRM),
+    "FORWARD": ("mangle", "filter", "security"),
+    "OUTPUT": ("raw", CONNTRACK, "mangle", "nat", "filter", "security"),
+    "POSTROUTING": ("mangle", "nat", CONFIRM),
+}
+SOURCE_SIDE = frozenset({"INPUT", "POSTROUTING"})  # HOOK2MANIP
+
+
+class Around:
+    """What a rule may ask of the room a packet is in (seen.Lookups)."""
+
+    __slots__ = ("fib", "skb", "v")
+
+    def __init__(self, v: Visit, skb: Skb) -> None:
+        self.v, self.skb, self.fib = v, skb, v.t.fib
+
+    def clamp_mtu(self, seen: Seen) -> int:
+        """tcpmss_mangle_packet: the smaller path MTU of the packet's own way and of the one back to its sender."""
+        v, rt = self.v, self.skb.rt
+        back = output_route(v.t, seen.ip.src, v.now)
+        if rt is None or back.error:
+            return 0
+        return min(v.t.mtu(rt, v.now), v.t.mtu(back, v.now))
+
+
+class Rewrite(NamedTuple):
+    """Evidence of a NAT step: the connection it follows, the side that is rewritten (src or dst), the time, and for the
+    first packet the rule that asked for it."""
+
+    conn: Conn
+    side: str
+    now: int
+    by: Hit | None = None
+
+    def __str__(self) -> str:
+        return self.conn.text(self.now)
+
+
+class Policy(NamedTuple):
+    """Evidence of a drop by the policy of a built-in chain."""
+
+    table: str
+    chain: str
+
+    def __str__(self) -> str:
+        return f"policy of {self.table} {self.chain}"
+
+
+def nf_hook(v: Visit, skb: Skb, hook: str, *, iif: str = "", oif: str = "", physout: str = "") -> bool:
+    """NF_HOOK: let every table registered at a hook see the packet, in order of priority. False: it ends here."""
+    tables, seen = v.t.netfilter.tables, None
+    for name in ORDER[hook]:
+        if name == CONNTRACK:
+            if v.t.conntrack:
+                _track(v, skb, hook)
+                if seen is not None:
+                    _show(seen, skb)
+            continue
+        if name == CONFIRM:
+            if not _confirm(v, skb, hook):
+                return False
+            continue
+        table = tables.get(name)
+        if table is None or (name == "nat" and skb.conn is None):
+            continue
+        chain = table.chains[hook]
+        if name != "nat" and not chain.rules and chain.policy == "ACCEPT":
+            continue
+        if seen is None:
+            seen = _seen(v, skb, iif, oif, physout)
+        going_on = _nat(v, skb, hook, seen) if name == "nat" else _table(v, skb, hook, name, seen)
+        if not going_on:
+            return False
+    return True
+
+
+def _seen(v: Visit, skb: Skb, iif: str, oif: str, physout: str) -> Seen:
+    t = v.t
+    around = Around(v, skb)
+    seen = Seen(
+        skb.packet, iif, oif, tables=around, state=t.netfilter.state, choose=t.chooser, mark=skb.mark, now=v.now
+    )
+    seen.eth, seen.physin, seen.physout = skb.eth, skb.physin, physout
+    _show(seen, skb)
+    return seen
+
+
+def _show(seen: Seen, skb: Skb) -> None:
+    """What conntrack found out, for the rules."""
+    seen.conn, seen.ctstate, seen.ctdir = skb.conn, skb.ctstate or INVALID, skb.ctdir
+
+
+def _table(v: Visit, skb: Skb, hook: str, name: str, seen: Seen) -> bool:
+    """Walk one table that filters or marks."""
+    before, mark = skb.packet, skb.mark
+    verdict = _walk(v, skb, hook, name, seen)
+    if verdict.kind == "accept":
+        if name == "mangle" and hook == "OUTPUT" and _rerouted(skb, before, mark):
+            return _route_again(v, skb)
+        return True
+    if verdict.kind == "reject":
+        assert verdict.target is not None
+        reject(v, skb, verdict.target)
+    elif verdict.kind != "drop":
+        v.unsupported(skb, "rule", verdict.what or str(verdict.target))
+        return False
+    _drop(v, skb, hook, name, verdict)
+    return False
+
+
+def _walk(v: Visit, skb: Skb, hook: str, name: str, seen: Seen) -> Verdict:
+    """Traverse a table, and take over what its targets did: marks, a packet changed, no tracking."""
+    verdict = v.t.netfilter.traverse(name, hook, seen)
+    skb.mark, skb.packet = seen.mark, seen.packet
+    if seen.ctstate == UNTRACKED:
+        skb.ctstate = UNTRACKED
+    if seen.hits:
+        chains, at = v.t.netfilter.tables[name].chains, f"{hook.lower()}/{name}"
+        for hit in seen.hits:
+            target = hit.rule.target
+            led_on = target is None or target.name == "RETURN" or target.name in chains
+            v.step("jump" if led_on else "rule", at, hit, skb.packet)
+        seen.hits.clear()
+    return verdict
+
+
+def _drop(v: Visit, skb: Skb, hook: str, name: str, verdict: Verdict) -> None:
+    """NF_DROP: a program that sends hears EPERM."""
+    by = verdict.hit if verdict.hit is not None else Policy(name, hook)
+    v.drop(skb, Reason.NETFILTER_DROP, by, errno="EPERM" if v.task else "", dev=f"{hook.lower()}/{name}")
+
+
+def _rerouted(skb: Skb, before: object, mark: int) -> bool:
+    """ipt_mangle_out: whether something changed that the routing decision depends on."""
+    if skb.mark != mark:
+        return True
+    if skb.packet is before:
+        return False
+    old, new = before.headers[0], skb.packet.headers[0]  # type: ignore[attr-defined]
+    return (old.src, old.dst, old.tos) != (new.src, new.dst, new.tos)  # type: ignore[union-attr]
+
+
+def _route_again(v: Visit, skb: Skb) -> bool:
+    errno = route_me_harder(v, skb)
+    if errno:
+        v.drop(skb, Reason.NETFILTER_DROP, "no route after the change", errno=errno)
+    return not errno
+
+
+# -- connection tracking ----------------------------------------------------------------------------------------------
+
+
+def _track(v: Visit, skb: Skb, hook: str) -> None:
+    """nf_conntrack_in, unless the packet has been seen before (over loopback) or must not be tracked."""
+    if skb.conn is not None or skb.ctstate == UNTRACKED:
+        return
+    tracked = v.t.conns.track(skb.packet, v.now, v.t.sysctls)
+    skb.conn, skb.ctstate, skb.ctdir = tracked
+    conn = tracked.conn
+    v.step(CONNTRACK, hook.lower(), Tracked(conn and conn.copy(), tracked.state, tracked.direction), skb.packet)
+
+
+def _confirm(v: Visit, skb: Skb, hook: str) -> bool:
+    """nf_confirm: a new connection becomes known now that its first packet has made it."""
+    conn = skb.conn
+    if conn is None or conn.confirmed or skb.ctdir != ORIGINAL or v.t.conns.confirm(conn, v.now):
+        return True
+    v.drop(skb, Reason.NETFILTER_DROP, f"another connection has taken {conn}", dev=f"{hook.lower()}/{CONFIRM}")
+    return False
+
+
+# -- NAT --------------------------------------------------------------------------------------------------------------
+
+
+def _nat(v: Visit, skb: Skb, hook: str, seen: Seen) -> bool:
+    """nf_nat_inet_fn and its IPv4 wrappers: rules decide for the first packet, the connection for all others."""
+    conn, source = skb.conn, hook in SOURCE_SIDE
+    assert conn is not None
+    ip, by = skb.packet.headers[0], None
+    assert isinstance(ip, Ip)
+    if skb.ctstate == RELATED and ip.proto == PROTO_ICMP:
+        changed = nat.translate_error(skb.packet, conn, skb.ctdir, source=source)
+        if changed is None:
+            v.drop(skb, Reason.NETFILTER_DROP, "a redirect cannot be translated", dev=f"{hook.lower()}/nat")
+            return False
+    else:
+        if skb.ctstate in (NEW, RELATED) and not nat.done(conn, source=source):
+            verdict = _bind(v, skb, hook, seen, conn, source=source)
+            if verdict is None:
+                return False
+            by = verdict.hit if verdict.kind != "accept" else None
+        elif hook == "POSTROUTING" and conn.masq_dev not in ("", seen.oif) and skb.ctdir == ORIGINAL:
+            v.t.conns.remove(conn)  # nf_nat_oif_changed: its address is that of another device
+            v.drop(skb, Reason.NETFILTER_DROP, f"masqueraded behind {conn.masq_dev}", dev="postrouting/nat")
+            return False
+        changed = nat.translate(skb.packet, conn, skb.ctdir, source=source)
+    if changed is not skb.packet and changed != skb.packet:
+        skb.packet = changed
+        seen.look_at(changed)
+        v.step("nat", hook.lower(), Rewrite(conn.copy(), "src" if source else "dst", v.now, by), changed)
+        if hook == "PREROUTING":
+            skb.rt = None  # nf_nat_ipv4_pre_routing: skb_dst_drop
+    if hook == "OUTPUT" and conn.tuple(skb.ctdir).dst != _other(conn, skb.ctdir):
+        return _route_again(v, skb)  # nf_nat_ipv4_local_fn
+    return True
+
+
+def _other(conn: Conn, direction: str) -> int:
+    return conn.reply.src if direction == ORIGINAL else conn.original.src
+
+
+def _bind(v: Visit, skb: Skb, hook: str, seen: Seen, conn: Conn, *, source: bool) -> Verdict | None:
+    """Ask the rules what this connection is to look like, and set it up so. None: the packet is gone."""
+    verdict = _walk(v, skb, hook, "nat", seen)
+    allowed = None
+    if verdict.kind in ("dnat", "snat", "masquerade", "redirect"):
+        assert isinstance(verdict.target, Target)
+        allowed = range_of(v.t, verdict.target, skb, conn, hook, seen.oif)
+        if allowed is None:  # "ate my IP address" (nf_nat_masquerade.c), or a REDIRECT without an address
+            _drop(v, skb, hook, "nat", verdict)
+            return None
+        if verdict.kind == "masquerade":
+            conn.masq_dev = seen.oif
+    elif verdict.kind == "drop":
+        _drop(v, skb, hook, "nat", verdict)
+        return None
+    elif verdict.kind != "accept":
+        v.unsupported(skb, "rule", verdict.what or str(verdict.target))
+        return None
+    nat.setup(
+        v.t.conns, conn, allowed or nat.null_binding(conn, source=source), v.t.chooser, v.now, source=source
+    )
+    return verdict
