@@ -212,6 +212,7 @@ class DeviceConf:
     drop_gratuitous_arp: bool
     send_redirects: bool
     accept_redirects: bool
+    secure_redirects: bool
     shared_media: bool
     bc_forwarding: bool
     ignore_routes_with_linkdown: bool

@@ -381,6 +381,11 @@ class Fib:
         tables = [r.action if isinstance(r.action, int) and not r.oddity else -1 for r in rules]
         self._questions = [(r, r.compiled(), table) for r, table in zip(rules, tables, strict=True)]
 
+    def is_gateway(self, addr: int, dev: str) -> bool:
+        """ip_fib_check_default: whether some route already leads through that router on that device."""
+        hops = (h for table in self.tables.values() for route in table for h in route.nexthops)
+        return any(h.dev == dev and h.via == addr and not h.dead for h in hops)
+
     def is_local(self, addr: int) -> bool:
         """Whether the local table says the address is ours (inet_addr_type == RTN_LOCAL)."""
         return self.addr_type(addr) == "local"

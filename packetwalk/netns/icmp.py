@@ -268,7 +268,11 @@ def _on_redirect(v: Visit, skb: Skb, header: Icmp, inner: Ip, rt: Rt) -> str | N
         not conf.accept_redirects or not gateway or gateway == rt.via or is_multicast(gateway) or is_zeronet(gateway)
         or is_loopback(gateway) or gateway == LIMITED_BROADCAST or rt.via != ip.src or rt.dev != skb.dev
     )  # fmt: skip
-    reachable = t.neighbour_type(gateway) == "unicast" if conf.shared_media else onlink(t, skb.dev, gateway, rt.via)
+    if conf.shared_media:
+        reachable = t.neighbour_type(gateway) == "unicast"
+    else:
+        known = not conf.secure_redirects or t.fib.is_gateway(gateway, skb.dev)
+        reachable = onlink(t, skb.dev, gateway, rt.via) and known
     if bad or not reachable:
         v.step("consume", skb.dev, f"redirect to {gateway} not accepted", skb.packet)
         return None

@@ -43,8 +43,8 @@ SYSCTL_DEFAULTS = {
 CONF_DEFAULTS = {
     "forwarding": 0, "rp_filter": 0, "accept_local": 0, "route_localnet": 0, "src_valid_mark": 0, "proxy_arp": 0,
     "arp_ignore": 0, "arp_announce": 0, "arp_filter": 0, "arp_accept": 0, "drop_gratuitous_arp": 0, "send_redirects": 1,
-    "accept_redirects": 1, "shared_media": 1, "bc_forwarding": 0, "drop_unicast_in_l2_multicast": 0,
-    "ignore_routes_with_linkdown": 0,
+    "accept_redirects": 1, "secure_redirects": 1, "shared_media": 1, "bc_forwarding": 0,
+    "drop_unicast_in_l2_multicast": 0, "ignore_routes_with_linkdown": 0,
 }  # fmt: skip
 
 
@@ -188,6 +188,7 @@ class Tables:
             drop_gratuitous_arp=either["drop_gratuitous_arp"],
             send_redirects=either["send_redirects"],
             accept_redirects=bool(both) if forwarding else either["accept_redirects"],
+            secure_redirects=either["secure_redirects"],
             shared_media=either["shared_media"],
             bc_forwarding=bool(everyone["bc_forwarding"] and own["bc_forwarding"]),
             ignore_routes_with_linkdown=either["ignore_routes_with_linkdown"],

@@ -93,6 +93,32 @@ def redirects_are_not_sent() -> Asked:
     return redirects(send_redirects=0)
 
 
+def redirects_by_two_routers(**sysctls: int) -> Asked:
+    """Two routers on one link send to each other what nobody is there for, and both tell the sender, each at its own
+    pace."""
+    lab = Lab()
+    for n, (room, addr) in enumerate((("a", "10.0.1.2"), ("r1", "10.0.1.1"), ("r2", "10.0.1.3")), 1):
+        lab.wire(f"{room} eth0 {addr}/24", f"sw p{n}")
+        for key, value in sysctls.items():
+            lab[room].sysctl(f"net.ipv4.conf.all.{key}", value)
+            lab[room].sysctl(f"net.ipv4.conf.eth0.{key}", value)
+    lab.bridge("sw", "p1 p2 p3")
+    lab.router("r1", "r2")
+    for room, via in (("a", "10.0.1.1"), ("r1", "10.0.1.3"), ("r2", "10.0.1.1")):
+        lab[room].route_add("10.0.2.0/24", via=via)
+    far = ["10.0.2.2", "10.0.2.2", "10.0.2.3", *["10.0.2.2"] * 5]
+    return lab, [*(probe(f"icmp a {dst}", ttl=9) for dst in far), probe("udp a 10.0.2.4:80", ttl=64)]
+
+
+def redirects_without_shared_media() -> Asked:
+    """secure_redirects: only to a router that some route names already."""
+    return redirects_by_two_routers(shared_media=0)
+
+
+def redirects_to_any_router() -> Asked:
+    return redirects_by_two_routers(shared_media=0, secure_redirects=0)
+
+
 def narrow(mtu: int = 1400) -> Lab:
     """chain() with a narrow link in its middle."""
     lab = chain()
@@ -261,6 +287,7 @@ LABS = {
     for lab in (
         forwarding_and_ttl, time_exceeded_while_connecting, a_routing_loop_ends_by_ttl, forwarding_off,
         forwarding_off_on_one_device, redirects_are_sent_and_taken, redirects_are_ignored, redirects_are_not_sent,
+        redirects_by_two_routers, redirects_without_shared_media, redirects_to_any_router,
         path_mtu_is_learned, path_mtu_and_the_four_ways_to_ask, path_mtu_below_the_least, no_pmtu_disc,
         forwarding_by_the_learned_mtu, route_mtu, fragments, frames_larger_than_the_far_end_takes,
         icmp_errors_from_the_incoming_address, icmp_error_of_an_unnumbered_device, echo_ignored, icmp_rate_limit,

@@ -369,6 +369,15 @@ def test_accept_redirects(everyone: int, own: int, host_follows: bool, router_fo
 @pytest.mark.parametrize(("shared_media", "follows"), [(1, True), (0, False)])
 def test_without_shared_media_only_gateways_of_our_subnet(shared_media: int, follows: bool) -> None:
     """inet_addr_onlink; with shared_media another subnet on the same wire will do (checked on 6.18)."""
-    room = acquainted(shared_media=shared_media)
+    room = acquainted(shared_media=shared_media, secure_redirects=0)
     room.neigh_add("10.1.0.1", M4, "eth0")
     assert bool(of(redirected(room, "10.1.0.1"), "learn")) is follows
+
+
+@pytest.mark.parametrize(("secure", "known", "follows"), [(1, False, False), (1, True, True), (0, False, True)])
+def test_secure_redirects_want_a_router_that_some_route_names(secure: int, known: bool, follows: bool) -> None:
+    """ip_fib_check_default, asked only without shared_media (checked on 6.18)."""
+    room = acquainted(shared_media=0, secure_redirects=secure)
+    if known:
+        room.route_add("172.16.0.0/12", via=NEARER)
+    assert bool(of(redirected(room), "learn")) is follows

@@ -294,8 +294,12 @@ def told_at(room: Netns, start: int, stop: int, every: int) -> list[int]:
 
 
 def test_redirects_become_ever_more_seldom_and_end() -> None:
-    """redirect_load is 20 ms, doubled each time; after redirect_number = 9 of them the sender is left alone."""
+    """redirect_load is 20 ms, doubled each time; after redirect_number = 9 of them the sender is left alone.
+
+    6.18 was asked the same every 10 ms for 12 s: it told at these very times, and once more after 20.7 s of silence.
+    """
     times = told_at(corner(), 0, 13_000, 10)
+    assert times == [0, 50, 140, 310, 640, 1290, 2580, 5150, 10280]
     assert [b - a for a, b in pairwise(times)] == [50, 90, 170, 330, 650, 1290, 2570, 5130]
 
 
