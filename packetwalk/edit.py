@@ -42,7 +42,7 @@ def apply(network: Network, line: str) -> None:
             _wire(network, words)
         else:
             name = words.one_of("room", network.rooms)
-            _room(network[name], words)
+            _room(network, name, words)
     except (ValueError, KeyError) as error:
         raise ValueError(f"{line!r}: {error.args[0]}") from None
     network.name = f"{network.name.removesuffix(', changed')}, changed"
@@ -138,13 +138,18 @@ def _need(options: Mapping[str, Any], *names: str) -> None:
 # -- in a room ---------------------------------------------------------------------------------------------------------
 
 
-def _room(room: Netns, words: Words) -> None:
+def _room(network: Network, name: str, words: Words) -> None:
     if words.left[:1] in (["ip"], ["bridge"]):
         words.take("ip")
-    OBJECTS[words.one_of("object", OBJECTS)](room, words)
+    kind = words.one_of("object", (*OBJECTS, "link"))
+    if kind == "link":
+        _link(network, name, words)
+    else:
+        OBJECTS[kind](network[name], words)
 
 
-def _link(room: Netns, words: Words) -> None:
+def _link(network: Network, name: str, words: Words) -> None:
+    room = network[name]
     words.one_of("verb", ("set",))
     if words.left[:1] == ["dev"]:
         words.take("dev")
@@ -157,7 +162,7 @@ def _link(room: Netns, words: Words) -> None:
     master = "" if "nomaster" in options else options.get("master")
     if master and room.device(master).kind != "bridge":
         raise ValueError(f"master: {master} is no bridge")
-    room.link_set(dev, mtu=options.get("mtu"), up=up, master=master)
+    network.link_set(name, dev, mtu=options.get("mtu"), up=up, master=master)
 
 
 def _addr(room: Netns, words: Words) -> None:
@@ -328,7 +333,7 @@ def _iptables(room: Netns, words: Words) -> None:
 
 
 OBJECTS: dict[str, Callable[[Netns, Words], None]] = {
-    "sysctl": _sysctl, "route": _route, "rule": _rule, "neigh": _neigh, "fdb": _fdb, "link": _link, "addr": _addr,
+    "sysctl": _sysctl, "route": _route, "rule": _rule, "neigh": _neigh, "fdb": _fdb, "addr": _addr,
     "iptables": _iptables,
 }  # fmt: skip
 
@@ -349,7 +354,7 @@ def _wire(network: Network, words: Words) -> None:
     for room, dev in (near, far) if "mtu" in options else ():
         network[room].link_set(dev, mtu=options["mtu"])
     if "up" in options or "down" in options:
-        network[far[0]].link_set(far[1], up="up" in options)
+        network.link_set(*far, up="up" in options)
     wire = network.wires[near]._replace(**{k: v for k, v in options.items() if k in ("rate", "delay", "queue")})
     network.wires[near] = network.wires[far] = wire
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packetwalk.netns.device import Device, Tunnel, Veth
 from packetwalk.netns.namespace import Netns
@@ -103,6 +103,13 @@ class Network:
                     yield end
                     moved, stuck = True, False
             stuck = not moved
+
+    def link_set(self, room: str, dev: str, **words: Any) -> None:
+        """`ip link set` in a room, with its words (Netns.link_set), and what the far end of a veth notices of it."""
+        self[room].link_set(dev, **words)
+        far = self.far((room, dev))
+        if far is not None and words.get("up") is not None:
+            self[far[0]].carrier_changed(far[1])
 
     def overlay(self) -> Network:
         """A network to learn into: rooms are copied when first entered, configuration and wires are shared."""

@@ -115,11 +115,13 @@ class Veth(Device):
 
 @dataclass(slots=True)
 class Bridge(Device):
-    """A Linux bridge with STP off. `ageing` in nanoseconds."""
+    """A Linux bridge with STP off. `ageing` in nanoseconds. `mtu_set`: someone chose its MTU, so it does not follow its
+    ports' (BROPT_MTU_SET_BY_USER)."""
 
     kind: ClassVar[str] = "bridge"
     ageing: int = 300_000_000_000
     nf_call_iptables: bool = False
+    mtu_set: bool = False
     oddity: str = ""
     ports: tuple[Device, ...] = field(default=(), repr=False, compare=False)
 

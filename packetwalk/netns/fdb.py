@@ -75,6 +75,12 @@ class BridgeFdb:
         self.entries[bridge, mac] = entry
         return None if old is not None and old.dev == port else entry
 
+    def forget(self, *, bridge: str = "", port: str = "") -> None:
+        """br_fdb_delete_by_port: drop what was learned on that port, or on all ports of that bridge."""
+        gone = [k for k, e in self.entries.items() if (k[0] == bridge or e.dev == port) and not (e.local or e.static)]
+        for key in gone:
+            del self.entries[key]
+
     def put(self, entry: FdbEntry) -> None:
         self.entries[entry.master, int(entry.mac)] = entry
 

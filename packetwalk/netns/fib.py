@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from packetwalk.addr import ANY, MASKS, IPv4, Prefix
 from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES, Device
 from packetwalk.netns.policy_rule import RULE_ERRNO, TABLE_NAMES, Flow, PolicyRule, Test
 from packetwalk.packet import new
+
+if TYPE_CHECKING:
+    from packetwalk.netns.learned import Behind, Learned
 
 SCOPE_NAMES = {number: name for name, number in SCOPES.items() if name != "universe"}
 
@@ -253,16 +256,6 @@ def pick_nexthop(hops: Sequence[Nexthop], choose: int) -> Nexthop:
     return hops[-1]
 
 
-class Learned(NamedTuple):
-    """What was learned about one destination behind one next hop: a path
-    MTU or a redirect (struct fib_nh_exception)."""
-
-    mtu: int = 0
-    mtu_locked: bool = False
-    expires: int = 0
-    gateway: IPv4 = ANY
-
-
 class Fib:
     """Policy rules, tables, and the exceptions learned for single destinations (path MTU, redirect)."""
 
@@ -273,7 +266,7 @@ class Fib:
         self.set_rules([PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253)])
         self.tables: dict[int, Table] = {254: Table(), 255: Table()}
         self.custom_local = False  # whether somebody added a local route (fib_has_custom_local_routes)
-        self.exceptions: dict[tuple[object, ...], Learned] = {}
+        self.exceptions: dict[tuple[Behind, int], Learned] = {}
         self.linked: dict[str, Device] = {}  # devices whose routes count only while they have a carrier
 
     def overlay(self) -> Fib:
@@ -302,12 +295,12 @@ class Fib:
         # fib_rules_require_fldissect: whether a lookup needs the transport header of a packet that came in
         self.flow_dissect = any(r.proto or r.sport or r.dport for r in self.rules)
 
-    def link_down(self, dev: str) -> None:
+    def link_down(self, dev: str, *, force: bool = False) -> None:
         """fib_sync_down_dev and fib_flush: the next hops by a device that went down are dead, those of local routes
-        aside; a route goes with its last living one."""
+        aside unless by `force` (its last address went); a route goes with its last living one."""
         for table in self.tables.values():
             for route in list(table):
-                if route.scope == SCOPE_HOST or all(h.dev != dev for h in route.nexthops):
+                if (route.scope == SCOPE_HOST and not force) or all(h.dev != dev for h in route.nexthops):
                     continue
                 hops = tuple(h._replace(dead=True) if h.dev == dev else h for h in route.nexthops)
                 if all(h.dead for h in hops):
@@ -337,7 +330,7 @@ class Fib:
 
     def lookup(self, flow: Flow, choose: int = 0) -> Found:
         """fib_lookup: the first rule that matches and whose table has an answer."""
-        avoid = {name for name, device in self.linked.items() if not device.running} if self.linked else ()
+        avoid = self._avoid() if self.linked else ()
         tables, jump, iif, mark, src = self.tables, 0, flow.iif, flow.mark, flow.src
         for rule, test, number in self._asked.get((iif, mark, src)) or self._ask(iif, mark, src):
             if (test is not None and not test(flow)) or (jump and rule.priority < jump):
@@ -367,6 +360,10 @@ class Fib:
         longer = main is not None and main.route is not None and main.route.dst.length > local.route.dst.length
         return main if main is not None and longer else local
 
+    def _avoid(self) -> set[str]:
+        """The devices whose next hops ignore_routes_with_linkdown takes out just now."""
+        return {name for name, device in self.linked.items() if not device.running}
+
     def _ask(self, iif: str, mark: int, src: int) -> tuple[Question, ...]:
         """The rules that a packet from that device and source with that mark may match; kept until rules change."""
         if len(self._asked) >= REMEMBERED:
@@ -391,9 +388,10 @@ class Fib:
         return self.addr_type(addr) == "local"
 
     def addr_type(self, addr: int) -> str:
-        """inet_addr_type: the type of the local table's best route, unicast where there is none, or where main has a
-        longer prefix in the same trie."""
-        route = next(self.tables[255].covering(addr), None)
+        """inet_addr_type: the type of the local table's best usable route, unicast where there is none, or where main
+        has a longer prefix in the same trie."""
+        avoid = self._avoid() if self.linked else ()
+        route = next((r for r in self.tables[255].covering(addr) if not avoid or _usable(r, "", avoid)), None)
         if route is None:
             return "unicast"
         if route.dst.length < 32 and not self.custom:

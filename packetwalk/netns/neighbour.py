@@ -76,6 +76,12 @@ class Neighbours:
         if self.entries.pop((dev, dst), None) is None and (dev, dst) in self.base:
             self.hidden |= {(dev, dst)}
 
+    def forget(self, dev: str, *, permanent: bool = True) -> None:
+        """neigh_ifdown, neigh_carrier_down: take out a device's entries, permanent ones too or not."""
+        for entry in self.all():
+            if entry.dev == dev and (permanent or entry.state != "PERMANENT"):
+                self.remove(dev, entry.dst)
+
     def all(self) -> list[Neighbour]:
         shared = {key: n for key, n in self.base.items() if key not in self.hidden}
         return sorted({**shared, **self.entries}.values(), key=lambda n: (n.dev, n.dst))

@@ -13,7 +13,8 @@ from packetwalk.netns.chooser import RoomChooser, Seeded
 from packetwalk.netns.conntrack import Conns
 from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK, Bridge, Device, DeviceConf
 from packetwalk.netns.fdb import BridgeFdb, VxlanFdb
-from packetwalk.netns.fib import Fib, Found, Learned, Nexthop, Route
+from packetwalk.netns.fib import Fib, Found, Nexthop, Route
+from packetwalk.netns.learned import Learned, exception_key
 from packetwalk.netns.neighbour import Neighbours
 from packetwalk.netns.netfilter import Ruleset
 from packetwalk.netns.policy_rule import TABLES
@@ -256,7 +257,7 @@ class Tables:
         device = self.devices.get(hop.dev)
         if device is None or route.scope == SCOPE_HOST:
             return hop
-        linkdown = not device.running
+        linkdown = hop.dead or not device.running
         return hop._replace(linkdown=linkdown, dead=hop.dead or (linkdown and hop.dev in self.fib.linked))
 
     def source_for(self, found: Found) -> IPv4:
@@ -318,10 +319,3 @@ class Tables:
         """An IP id that is not zero. The kernel's choice is a keyed hash; nobody may depend on it."""
         self.ident = self.ident % 0xFFFF + 1
         return self.ident
-
-
-def exception_key(found: Found, dst: int) -> tuple[object, ...]:
-    """Exceptions belong to a next hop of a fib_info, which routes alike in all but their prefix share."""
-    route = found.route
-    assert route is not None
-    return (route.table, route.proto, route.scope, route.src, route.metric, found.hop, int(dst))

@@ -84,6 +84,38 @@ def bridge_port_that_is_down() -> Asked:
     return lab, [probe("icmp h1 10.0.0.2"), probe("icmp h1 10.0.0.3")]
 
 
+def bridge_whose_far_end_is_down(ports: int = 1, **sysctls: int) -> Asked:
+    """A gateway's bridge without a carrier: who asks for whom, and what its own broadcasts get."""
+    lab = Lab()
+    lab.wire("a eth0 10.0.1.2/24", "n p1")
+    if ports > 1:
+        lab.wire("b eth0 10.0.1.3/24", "n p2")
+    lab.wire("n eth0 10.0.9.1/24", "m eth0 10.0.9.2/24")
+    lab.bridge("n", " ".join(f"p{n + 1}" for n in range(ports)), "10.0.1.1/24")
+    lab["m"].route_add("default", via="10.0.9.1")
+    lab.router("n")
+    for key, value in sysctls.items():
+        lab["n"].sysctl(f"net.ipv4.conf.br0.{key}", value)
+    lab.network.link_set("a", "eth0", up=False)
+    return lab, [
+        probe("icmp m 10.0.1.2", timeout=ARP_TIME),
+        probe("icmp m 10.0.1.2"),
+        probe("icmp n 10.0.1.2", timeout=ARP_TIME),
+        probe("icmp n 10.0.1.255"),
+        probe("icmp m 10.0.1.255"),
+        probe("icmp m 10.0.1.1"),
+        probe("udp m 10.0.1.2:80", timeout=ARP_TIME),
+    ]
+
+
+def bridge_one_of_whose_far_ends_is_down() -> Asked:
+    return bridge_whose_far_end_is_down(ports=2)
+
+
+def bridge_whose_far_end_is_down_and_heeded() -> Asked:
+    return bridge_whose_far_end_is_down(ignore_routes_with_linkdown=1)
+
+
 def bridge_port_with_small_mtu() -> Asked:
     """is_skb_forwardable: what does not fit is dropped without a word."""
     lab = switched(2)
@@ -359,6 +391,7 @@ LABS = {
         loopback, bridge_learning_and_flooding, bridge_without_learning, bridge_without_flooding,
         bridge_without_broadcast, bridge_hairpin_reflects_broadcasts, bridge_isolated_ports,
         bridge_static_entry_points_elsewhere, bridge_as_gateway, bridge_port_that_is_down, bridge_port_with_small_mtu,
+        bridge_whose_far_end_is_down, bridge_one_of_whose_far_ends_is_down, bridge_whose_far_end_is_down_and_heeded,
         two_bridges_in_a_row, arp_fails_after_three_questions, arp_fails_at_a_router, arp_queue_keeps_all_fragments,
         arp_permanent_and_wrong, proxy_arp_answers_for_what_is_elsewhere, proxy_arp_for_link_local_needs_a_route,
         proxy_arp_for_link_local_with_default_route, proxy_entries, arp_ignore_off, arp_ignore_one, arp_ignore_two,

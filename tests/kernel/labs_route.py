@@ -237,6 +237,18 @@ def carrier_lost() -> Asked:
     return lab, [probe("icmp a 10.0.2.2"), probe("icmp r 10.0.2.2"), probe("icmp a 10.0.2.1")]
 
 
+def a_broadcast_address_of_a_dark_link() -> Asked:
+    """ignore_routes_with_linkdown takes it from the local table; a host of another link may have it then."""
+    lab = Lab()
+    lab.wire("n eth0 10.0.9.1/24", "m eth0 10.0.9.2/24")
+    lab.wire("n eth1 10.0.5.1/24", "x eth0 10.0.9.255/16")
+    lab["n"].route_add("10.0.9.255/32", dev="eth1")
+    lab["m"].link_set("eth0", up=False)
+    for dev in ("all", "eth0"):
+        lab["n"].sysctl(f"net.ipv4.conf.{dev}.ignore_routes_with_linkdown", 1)
+    return lab, [probe("icmp n 10.0.9.255"), probe("icmp n 10.0.9.255"), probe("icmp x 10.0.5.1")]
+
+
 def carrier_lost_and_heeded() -> Asked:
     lab, probes = carrier_lost()
     lab["r"].sysctl("net.ipv4.conf.all.ignore_routes_with_linkdown", 1)
@@ -265,6 +277,6 @@ LABS = {
         rule_suppress_prefixlength, source_hints, to_nobody_in_particular, broadcasts, broadcast_targets_answered,
         rp_filter_off, rp_filter_strict, rp_filter_loose_by_the_device, own_address_as_source, accept_local, martians,
         a_local_route_of_ones_own, a_local_route_and_a_rule, links_that_are_down, carrier_lost,
-        carrier_lost_and_heeded, one_address_in_two_places, route_localnet,
+        carrier_lost_and_heeded, a_broadcast_address_of_a_dark_link, one_address_in_two_places, route_localnet,
     )
 }  # fmt: skip
