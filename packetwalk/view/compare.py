@@ -42,14 +42,15 @@ LANES = (*GROUPS, "else", "wires")
 class Place(NamedTuple):
     """A turn of the request's way: a room, or all of the fabric that lies between two others.
 
-    key: what it is aligned by, such as node 1; did: what changed the packet or chose its way; sent: bytes of the frame
-    that leaves, without framing; headers: what is in it.
+    key: what it is aligned by, such as node 1. did: what changed the packet or chose its way. sent: bytes of the
+    largest frame that leaves, from the Ethernet header on; tunnel: those that tunnels put in front; headers: what is in it.
     """
 
     key: str
     rooms: tuple[str, ...]
     did: str
     sent: int
+    tunnel: int
     headers: str
 
 
@@ -157,7 +158,7 @@ def _walked(name: str, trace: Trace) -> Walked:
     received = next((s for h, s in trace.steps if h.room != trace.flow.src and _is_delivery(s)), None)
     path_mtu = totals.path_mtu if received is not None else 0
     mss = max(path_mtu - IP_LEN - TCP_LEN, 0)
-    tunnel = max([overhead(s.packet) for _, s in trace.steps if s.stage == "transmit"], default=0)
+    tunnel = max([p.tunnel for p in places], default=0)
     wire = mss + IP_LEN + TCP_LEN + tunnel + FRAMING
     return Walked(
         name=name,
@@ -217,15 +218,23 @@ def _places(trace: Trace) -> Iterator[Place]:
         count[kind] = count.get(kind, 0) + 1
         names = tuple(dict.fromkeys(turn.room for turn in turns))
         did = _did(turns[0]) if len(turns) == 1 else "; ".join(_routed(turns, roles))
-        sent = [s for visit in turns[-1].hops for s in visit.steps if s.stage == "transmit"]
-        packet = sent[-1].packet if sent and not delivers(turns[-1], trace) else None
+        packet = _largest_sent(turns[-1], trace)
         yield Place(
             f"{kind} {count[kind]}",
             names,
             did,
             size(packet) if packet is not None else 0,
+            overhead(packet) if packet is not None else 0,
             _headers(packet) if packet is not None else "",
         )
+
+
+def _largest_sent(turn: Section, trace: Trace) -> Packet | None:
+    """What goes on from there: nothing where the request ends, as then only answers leave."""
+    steps = [s for visit in turn.hops for s in visit.steps]
+    if delivers(turn, trace) or any(s.stage in BAD for s in steps):
+        return None
+    return max((s.packet for s in steps if s.stage == "transmit"), key=size, default=None)
 
 
 def _turns(trace: Trace, roles: Mapping[str, str]) -> Iterator[tuple[str, list[Section]]]:

@@ -108,6 +108,22 @@ def test_a_packet_that_dies_ends_its_way_and_has_no_goodput() -> None:
     assert len(compare(tcp).walks[0].places) == 3, "what is sent again goes no other way"
 
 
+def test_what_goes_back_is_no_part_of_the_requests_way() -> None:
+    """A node answers a pod through the tunnel, but is asked without; an ICMP error is larger than what caused it."""
+    network = from_mode("calico-ipip")
+    asked = compare(ping(network, dst="node-2")).walks[0]
+    assert (asked.tunnel, asked.frame, asked.goodput) == (0, 98, round(1440 / 1518, 4))
+    flow = Flow("icmp", "a", address_of(network, "b"), ttl=1)
+    (expired,) = compare(walk(network, flow)).walks
+    assert expired.frame == 98 and expired.places[-1].sent == 0
+    assert expired.places[-1].did == "drop IP_INHDR: ttl 1"
+
+
+def test_fragments_count_by_the_largest() -> None:
+    (walked,) = compare(ping(from_mode("flannel-vxlan"), 4000)).walks
+    assert walked.places[0].sent == 14 + 20 + 1424  # multiples of 8 in an MTU of 1450
+
+
 def test_where_one_walk_ends_earlier() -> None:
     network = from_mode("flannel-host-gw")
     shut = whatif(network, "node-2 sysctl net.ipv4.conf.all.forwarding=0")
