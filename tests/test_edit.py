@@ -37,6 +37,8 @@ FAULTS = [
     ("node-1 route del 10.244.2.0/24", "router", Reason.IP_INNOROUTES),
     ("node-1 route replace blackhole 10.244.2.0/24", "node-1", None),
     ("node-1 rule add to 10.244.2.0/24 prohibit", "node-1", None),
+    ("node-2 iptables -A FORWARD -s 10.244.1.0/24 -j DROP", "node-2", Reason.NETFILTER_DROP),
+    ("node-2 iptables -P FORWARD DROP", "node-2", Reason.NETFILTER_DROP),
     ("b link set eth0 down", "node-2", Reason.NEIGH_FAILED),
     ("link node-2 down", "node-1", Reason.NEIGH_FAILED),
 ]
@@ -114,6 +116,7 @@ BAD = [
     ("node-1 neigh del 192.168.56.1 dev eth0", "has no neighbour 192.168.56.1 on eth0"),
     ("node-1 neigh add 192.168.56.1 lladdr 02:00 dev eth0", "lladdr: '02:00' is not an Ethernet address"),
     ("node-1 fdb del 02:00:00:00:00:01 dev eth0", "eth0 is no vxlan"),
+    ("node-1 iptables -A FORWARD -j DORP", "there is no chain or target 'DORP'; did you mean 'DROP'?"),
     ("link node-9 mtu 1400", "there is no room or ROOM/DEV 'node-9'"),
     ("link router mtu 1400", "router has 2 wires that could be meant; name one of router/eth0, router/ext0"),
     ("link node-1 rate 10mb", "rate: a number with one of bit, kbit, mbit, gbit, tbit behind it"),

@@ -27,7 +27,7 @@ FORMULA = (
 GROUPS = {
     "bridges": ("bridge", "flood", "learn"),
     "routing": ("route_in", "route_out", "forward", "defrag", "fragment"),
-    "netfilter": ("prerouting", "input", "output", "postrouting"),
+    "netfilter": ("conntrack", "rule", "jump", "nat", "reject"),
     "neighbours": ("neigh", "arp"),
     "tunnels": ("encap", "decap", "fdb"),
     "devices": ("receive", "transmit"),
@@ -43,7 +43,8 @@ class Place(NamedTuple):
     """A turn of the request's way: a room, or all of the fabric that lies between two others.
 
     key: what it is aligned by, such as node 1. did: what changed the packet or chose its way. sent: bytes of the
-    largest frame that leaves, from the Ethernet header on; tunnel: those that tunnels put in front; headers: what is in it.
+    largest frame that leaves, from the Ethernet header on; tunnel: those that tunnels put in front; headers: what is in
+    it.
     """
 
     key: str

@@ -26,6 +26,11 @@ FAULTS: list[tuple[str, tuple[str, ...], int, str]] = [
     ("flannel-vxlan", (f"node-1 neigh replace 10.244.2.0 lladdr {FAR} dev flannel.1",), -1, "timeout"),
     ("flannel-vxlan", (f"node-1 neigh replace 10.244.2.0 lladdr {FAR} dev flannel.1",
                        f"node-1 fdb append {FAR} dev flannel.1 dst 192.168.56.12"), -1, "timeout"),
+    ("flat-bridge", ("node-1 iptables -I FORWARD -s 10.244.1.2 -j REJECT",), -1, "icmp_error"),
+    ("flat-bridge", ("node-1 iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE",), -1, "reply"),
+    ("flat-bridge", ("node-2 iptables -N mine", "node-2 iptables -A FORWARD -d 10.244.2.2 -j mine",
+                     "node-2 iptables -A mine -m conntrack --ctstate NEW -j DROP"), -1, "timeout"),
+    ("flannel-vxlan", ("node-2 iptables -P INPUT DROP",), -1, "timeout"),
     ("calico-vxlan", ("node-1 rule add to 10.244.0.0/16 prohibit",), -1, "timeout"),
 ]  # fmt: skip
 

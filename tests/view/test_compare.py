@@ -8,11 +8,12 @@ import packetwalk
 from packetwalk import cli
 from packetwalk.cni import modes, parse
 from packetwalk.edit import whatif
+from packetwalk.engine.costs import DEFAULT_COSTS
 from packetwalk.engine.walk import address_of, walk
 from packetwalk.network import Network
 from packetwalk.source import from_mode
 from packetwalk.trace import Flow, Trace
-from packetwalk.view.compare import FRAMING, Comparison, compare
+from packetwalk.view.compare import FRAMING, GROUP, Comparison, compare
 
 Capture = pytest.CaptureFixture[str]
 
@@ -67,6 +68,10 @@ def test_time_is_all_accounted_for() -> None:
     assert walked.spent["wires"] == 2 * 3_000
     assert sum(walked.spent.values()) == trace.result.at == walked.latency
     assert walked.spent["tunnels"] == 2 * (900 + 60 + 700)
+
+
+def test_every_stage_with_a_price_belongs_to_a_group() -> None:
+    assert set(DEFAULT_COSTS) - {"app"} <= set(GROUP)
 
 
 def test_walks_are_aligned_by_role_not_by_number_of_rooms() -> None:
