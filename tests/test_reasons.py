@@ -101,9 +101,8 @@ def too_many_wait_for_arp() -> list[Step]:
 
 def device_down() -> list[Step]:
     room = host("a")
-    room.neigh_add(NEAR, M3, "eth0")
     room.devices["eth0"].up = False
-    return sending(room, NEAR)
+    return arriving(echo(NEAR, OWN), room)
 
 
 def no_tunnel_end() -> list[Step]:
@@ -253,9 +252,10 @@ def test_other_causes_have_the_kernels_name_too(reason: Reason, produce: Callabl
     assert reasons(produce()) == [reason]
 
 
-@pytest.mark.parametrize(("far_up", "reason"), [(True, Reason.PKT_TOO_BIG), (False, Reason.DEV_READY)])
+@pytest.mark.parametrize(("far_up", "reason"), [(True, Reason.NOT_SPECIFIED), (False, Reason.QDISC_DROP)])
 def test_what_the_other_end_of_a_veth_pair_does_not_take(far_up: bool, reason: Reason) -> None:
-    """____dev_forward_skb; a veth pair whose far end is down has no carrier (real-kernel.md, fact 25)."""
+    """____dev_forward_skb; a veth pair whose far end is down has no carrier (real-kernel.md, fact 25). Both reasons
+    were read off the tracepoint."""
     a, b = Netns("a"), Netns("b")
     veth_pair(a, b)
     a.addr_add("eth0", f"{OWN}/24")

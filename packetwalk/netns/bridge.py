@@ -156,6 +156,6 @@ def _send(v: Visit, skb: Skb, port: Device) -> None:
                 v.go("transmit", piece)
             return
     if not port.fits(size(skb.packet)):  # br_dev_queue_push_xmit
-        v.drop(skb, Reason.PKT_TOO_BIG, f"{size(skb.packet) - ETH_LEN} bytes and mtu {port.mtu} of {port.name}")
+        v.drop(skb, Reason.NOT_SPECIFIED, f"{size(skb.packet) - ETH_LEN} bytes and mtu {port.mtu} of {port.name}")
         return
     v.go("transmit", skb)

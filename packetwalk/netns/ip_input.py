@@ -14,7 +14,10 @@ from packetwalk.trace import Drop, Reason
 
 
 def receive(v: Visit, skb: Skb) -> str | None:
-    """netif_receive_skb: a frame appears on a device, and the taps see it."""
+    """netif_receive_skb: a frame appears on a device, and the taps see it, unless it is down (enqueue_to_backlog)."""
+    if not v.t.devices[skb.dev].up:
+        v.drop(skb, Reason.DEV_READY, f"{skb.dev} is down")
+        return None
     v.step("receive", skb.dev, None, skb.packet)
     return "link_in"
 

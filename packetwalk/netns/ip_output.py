@@ -196,18 +196,17 @@ def transmit(v: Visit, skb: Skb) -> str | None:
         v.unsupported(skb, "device", f"{device.name} of kind {device.what}")
         return None
     if not device.running:
-        v.drop(skb, Reason.DEV_READY, f"{device.name} is down")
+        v.drop(skb, Reason.QDISC_DROP, f"{device.name} {'has no carrier' if device.up else 'is down'}")  # noop_enqueue
         return None
     v.step("transmit", skb.out, None, skb.packet)
     if isinstance(device, Nic):
         return None
     if isinstance(device, Veth):
         far = device.peer
-        if far is not None and not (far.up and far.fits(size(skb.packet))):  # ____dev_forward_skb
+        if far is not None and not far.fits(size(skb.packet)):  # ____dev_forward_skb
             told = isinstance(skb.socket, Socket) and skb.socket.recverr  # udp_send_skb, raw_sendmsg
-            reason = Reason.PKT_TOO_BIG if far.up else Reason.DEV_READY
             by = f"the other end of {device.name} takes {far.mtu}"
-            v.drop(skb, reason, by, errno="ENOBUFS" if told else "")
+            v.drop(skb, Reason.NOT_SPECIFIED, by, errno="ENOBUFS" if told else "")
         return None
     if isinstance(device, Loopback):
         back = Skb(skb.packet, skb.out)
