@@ -150,11 +150,15 @@ def _room(network: Network, name: str, words: Words) -> None:
 
 def _link(network: Network, name: str, words: Words) -> None:
     room = network[name]
-    words.one_of("verb", ("set",))
+    verb = words.one_of("verb", ("set", "del"))
     if words.left[:1] == ["dev"]:
         words.take("dev")
     dev = words.take("a device")
     room.device(dev)
+    if verb == "del":
+        words.options({})
+        room.link_del(dev)
+        return
     options = words.options({"mtu": MTU, "up": None, "down": None, "master": str, "nomaster": None})
     if not options or {"up", "down"} <= {*options} or {"master", "nomaster"} <= {*options}:
         raise ValueError("one of mtu, up, down, master, nomaster was expected")

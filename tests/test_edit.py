@@ -111,6 +111,9 @@ BAD = [
     ("node-1 link set eth0 mtu 20", "mtu: a number from 68 to 65535 was expected"),
     ("node-1 link set eth0 up down", "one of mtu, up, down, master, nomaster was expected"),
     ("node-1 link set eth0 master eth0", "eth0 is no bridge"),
+    ("node-1 link del eth0", "eth0 is an end of a wire"),
+    ("node-1 link del lo", "lo is the loopback device"),
+    ("node-1 link del cni0 now", "there is no option 'now'"),
     ("node-1 addr del 192.168.56.12/24 dev eth0", "did you mean '192.168.56.11/24'?"),
     ("node-1 addr add 192.168.56.12/24", "'dev' and its value were expected"),
     ("node-1 neigh del 192.168.56.1 dev eth0", "has no neighbour 192.168.56.1 on eth0"),
@@ -175,7 +178,7 @@ ip link add vx0 index 13 address 02:00:00:00:00:05 mtu 1450 type vxlan id 5 dstp
 sysctl -qw net.ipv6.conf.all.disable_ipv6=1
 for dev in br0 v0 v1 vx0; do ip link set $dev up; done
 """
-SHOW = {"routes": "ip -o route", "ip-rules": "ip rule", "neigh": "ip neigh", "fdb": "bridge fdb show dev vx0"}
+SHOW = {"routes": "ip -o route", "ip-rules": "ip rule", "neigh": "ip neigh", "fdb": "bridge fdb show dev vx0 2>&- || :"}
 MAC = "02:00:00:00:00:09"
 ZERO = "00:00:00:00:00:00"
 ADDRS = ("addr add 10.0.0.1/24 dev v0", "addr add 10.0.0.7/24 dev v0", "addr add 10.1.0.1/24 dev v0")
@@ -222,6 +225,14 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
         "link set v0 down",
         "link set v0 up",
     ),
+    "a vxlan goes with what it learned and leads to": (
+        "addr add 10.0.0.1/24 dev vx0",
+        "route add 10.5.0.0/16 via 10.0.0.2 dev vx0",
+        f"neigh add 10.0.0.9 lladdr {MAC} dev vx0",
+        f"bridge fdb append {MAC} dev vx0 dst 10.0.0.2",
+        "link del vx0",
+    ),
+    "a bridge lets its ports go": ("link set v1 master br0", "addr add 10.2.0.1/24 dev br0", "link del br0"),
     "rules": (
         "rule add fwmark 0x1/0xff lookup 77",
         "rule add from 10.0.0.0/8 iif v0 blackhole",

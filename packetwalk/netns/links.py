@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from packetwalk.addr import ZERO_MAC, IPv4, Prefix
 from packetwalk.hint import nearest
 from packetwalk.netns import learned
-from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK, SCOPES, Addr, Bridge, Device, Port, Vxlan
+from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK, SCOPES, Addr, Bridge, Device, Port, Veth, Vxlan
 from packetwalk.netns.fdb import FdbEntry
 from packetwalk.netns.fib import Nexthop, Route
 from packetwalk.netns.policy_rule import TABLES
@@ -39,6 +39,30 @@ class Links(Tables):
             self.vxlan_fdb.append(FdbEntry(ZERO_MAC, name, device.remote, device.link, static=True))
         self.changed()
         return device
+
+    def link_del(self, name: str) -> None:
+        """`ip link del NAME`, with all that names it: addresses, routes, FDB entries, a vxlan that is bound to it.
+
+        ValueError for `lo`, and for an end of a wire, which would take its other end along.
+        """
+        device = self.device(name)
+        if device.kind == "loopback" or (isinstance(device, Veth) and device.peer is not None):
+            why = "the loopback device" if device.kind == "loopback" else "an end of a wire"
+            raise ValueError(f"{self.name}: {name} is {why}, which cannot be deleted; it can be set down")
+        for bound in [d.name for d in self.devices.values() if isinstance(d, Vxlan) and d.link == name]:
+            self.link_del(bound)
+        while device.addrs:
+            self.addr_del(name, str(device.addrs[0]))
+        self.link_set(name, up=False, master="")
+        for port in self.ports(name):
+            self.link_set(port.name, master="")
+        for entry in self.vxlan_fdb.all():
+            if entry.dev == name:
+                self.vxlan_fdb.set(name, entry.mac, ())
+        self.bridge_fdb.entries = {key: e for key, e in self.bridge_fdb.entries.items() if name not in (key[0], e.dev)}
+        self.conf_values.pop(name, None)
+        del self.devices[name]
+        self.changed()
 
     def link_set(self, name: str, *, mtu: int | None = None, up: bool | None = None, master: str | None = None,
                  port: dict[str, Any] | None = None) -> None:  # fmt: skip

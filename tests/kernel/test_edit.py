@@ -22,6 +22,8 @@ FAULTS: list[tuple[str, tuple[str, ...], int, str]] = [
     ("flat-bridge", ("node-1 addr del 192.168.56.11/24 dev eth0",), -1, "icmp_error"),
     ("flannel-vxlan", ("link node-1 mtu 1400",), 1400, "timeout"),  # the vxlan keeps its MTU and does not know
     ("flannel-vxlan", ("node-1 link set flannel.1 down",), -1, "timeout"),
+    ("flannel-vxlan", ("node-1 link del flannel.1",), -1, "timeout"),
+    ("flat-bridge", ("node-1 link del cni0",), -1, "timeout"),
     ("flannel-vxlan", ("node-1 neigh del 10.244.2.0 dev flannel.1",), -1, "timeout"),
     ("flannel-vxlan", (f"node-1 neigh replace 10.244.2.0 lladdr {FAR} dev flannel.1",), -1, "timeout"),
     ("flannel-vxlan", (f"node-1 neigh replace 10.244.2.0 lladdr {FAR} dev flannel.1",
