@@ -2,9 +2,14 @@
 
 import dataclasses
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from packetwalk import cli
 from packetwalk.cni import Calico, Flannel
@@ -13,7 +18,7 @@ from packetwalk.document.model import LinkPart, NodePart, PodPart, RackPart, sch
 from packetwalk.document.tree import Tree
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
-from packetwalk.source import EXAMPLE
+from packetwalk.source import EXAMPLE, from_file
 
 Capture = pytest.CaptureFixture[str]
 
@@ -213,6 +218,37 @@ ONE = [
 @pytest.mark.parametrize(("text", "message"), ONE, ids=[repr(text) for text, _ in ONE])
 def test_one_thing_wrong(tmp_path: Path, text: str | bytes, message: str) -> None:
     assert problems(tmp_path, text)[0].startswith(message)
+
+
+TEXT = EXAMPLE.read_text(encoding="utf-8")
+SCRAPS = st.sampled_from([
+    "", "x", "[", "]", "{", "}", ":", ": ", "-", "- ", "&a ", "*a", "!t ", "<<: ", "~", "0", "-1", "1e9", "\n", "\t",
+    "#", "'", '"', "|", "?", "%", "@", "é", "null", "10.0.0.0/8",
+])  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(TEXT)), st.integers(0, 12), SCRAPS), min_size=1, max_size=4))
+def test_a_document_with_slips_is_read_or_refused_in_lines(slips: list[tuple[int, int, str]]) -> None:
+    """Whatever is cut out of the example or put into it, no other error comes of it, and none without a place."""
+    text = TEXT
+    for at, length, scrap in slips:
+        text = text[:at] + scrap + text[at + length :]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "c.yaml"
+        path.write_text(text, encoding="utf-8")
+        try:
+            from_file(path)
+        except DocumentError as error:
+            assert error.args and all(re.match(rf"{re.escape(str(path))}:\d+:\d+: \S", line) for line in error.args)
+
+
+@pytest.mark.parametrize("length", range(0, len(TEXT), 41))
+def test_a_document_that_is_cut_off_is_read_or_refused(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(TEXT[:length], encoding="utf-8")
+    with suppress(DocumentError):
+        read(path)
 
 
 CANNOT_BE = [
