@@ -17,7 +17,7 @@ from typing import Any
 
 from packetwalk.frames import LINGER, LINGER_ELSE
 from packetwalk.kernel.capture import Capture
-from packetwalk.kernel.doors import Refused
+from packetwalk.kernel.doors import Refused, flush_conntrack
 from packetwalk.kernel.probe import DEFAULTS, TIMEOUT, Programs, Result, Spec
 from packetwalk.kernel.realise import Realised
 from packetwalk.netns.device import Bridge, Vxlan
@@ -96,6 +96,13 @@ class Bench:
                 with suppress(Refused):  # it may be answered, or gone, by now
                     self.real.output(room, "ip", "neigh", "del", entry["dst"], "dev", entry["dev"])
                 self._capture.touch(room)
+
+    def forget_connections(self) -> None:
+        """Empty the connection tracking tables: each probe meets its network as no other has used it."""
+        for room in self.real.network:
+            if room.conntrack:
+                with self.real.inside(room.name):
+                    flush_conntrack()
 
     def _learned(self, room: str) -> dict[str, Any]:
         """Neighbours, bridge and vxlan FDBs and cached routes of a room, only what there is."""

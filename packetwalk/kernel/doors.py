@@ -7,12 +7,15 @@ import os
 import re
 import shlex
 import signal
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _CLONE_NEWNET, _PR_SET_PDEATHSIG = 0x40000000, 1
+_NETLINK_NETFILTER, _CTNETLINK_DELETE, _REQUEST_ACK = 12, 1 << 8 | 2, 5
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -70,6 +73,17 @@ def run(command: list[str], text: str = "", *, changes: bool, cwd: Path | None =
     what = text.splitlines()[int(failed[1]) - 1] if failed else shlex.join(command[1:])
     reasons = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("Command failed")]
     raise Refused(f"{command[0]} {what}: {' '.join(reasons) or f'exit status {done.returncode}'}")
+
+
+def flush_conntrack() -> None:
+    """`conntrack -F` in this thread's namespace, without the tool: IPCTNL_MSG_CT_DELETE about no tuple in particular.
+    Refused where the kernel has no ctnetlink."""
+    request = struct.pack("=IHHII", 20, _CTNETLINK_DELETE, _REQUEST_ACK, 1, 0) + struct.pack("=BBH", 0, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+        netlink.send(request)
+        error = -struct.unpack_from("=i", netlink.recv(4096), 16)[0]
+    if error:
+        raise Refused(f"flush of the connection tracking table: {os.strerror(error)}")
 
 
 def _end_with_us() -> None:

@@ -90,10 +90,9 @@ def missing_features(network: Network) -> tuple[str, ...]:
     missing = [kind for kind in sorted(kinds) if not _makes(kind)]
     if any(wire.rate or wire.delay for wire in network.wires.values()) and not _shapes():
         missing.append("netem (for the rate and the delay of a wire)")
+    programs = {tool.split()[0] for r in network for tool in restores(r)}
     words = {what.split(" ", 1)[0] for r in network for what in r.unevaluated}
-    programs = {RESTORE[word].split()[0] for word in words if word in RESTORE}
-    programs |= {tool.split()[0] for r in network for tool in restores(r)}
-    programs |= {"iptables" for r in network if r.conntrack}
+    programs |= {RESTORE[word] for word in words if word in RESTORE}
     return (*missing, *(p for p in sorted(programs) if shutil.which(p) is None))
 
 

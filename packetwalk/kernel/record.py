@@ -56,12 +56,13 @@ def measure(bench: Bench, probes: Iterable[Mapping[str, Any]]) -> Iterator[dict[
     for n, given in enumerate(probes, 1):
         spec = {"timeout": TIMEOUT, **given["spec"]}
         before = bench.settle()
+        bench.forget_connections()
         at = time.monotonic_ns()
         first = first or at
         result, frames = bench.run(spec)
         yield {
             "name": given.get("name") or f"p{n}-{spec['kind']}", "spec": _complete(spec), "state": 0,
-            "flush_conntrack": False, "at_ns": at - first, "before": before, "dice": {}, "result": result,
+            "flush_conntrack": True, "at_ns": at - first, "before": before, "dice": {}, "result": result,
             "rule_hits": {}, "conntrack": {}, "kernel_drops": [], "frames": frames,
         }  # fmt: skip
 

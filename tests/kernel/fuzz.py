@@ -11,12 +11,14 @@ import multiprocessing
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from packetwalk.kernel.capture import CaptureLost
 from packetwalk.kernel.doors import Refused
 from tests.kernel.generate import generate
+from tests.kernel.generate_rules import with_rules
 from tests.kernel.plan import Plan, ask
 from tests.kernel.shrink import shrink
 
@@ -33,9 +35,14 @@ class Outcome(NamedTuple):
     refused: str = ""
 
 
-def try_seed(seed: int) -> Outcome:
+def plan_of(seed: int, rules: bool = False) -> Plan:
+    """The plan of a seed, with iptables rules or without."""
+    return with_rules(generate(seed), seed) if rules else generate(seed)
+
+
+def try_seed(seed: int, rules: bool = False) -> Outcome:
     """Build the seed's network and compare."""
-    return try_plan(generate(seed), seed)
+    return try_plan(plan_of(seed, rules), seed)
 
 
 def try_plan(plan: Plan, seed: int = 0) -> Outcome:
@@ -59,29 +66,30 @@ def differs(plan: Plan) -> bool:
         return False
 
 
-def smallest(seed: int, folder: Path) -> Path:
+def smallest(seed: int, rules: bool, folder: Path) -> Path:
     """Shrink a seed's plan and write it down."""
-    path = folder / f"seed-{seed}.json"
-    path.write_text(shrink(generate(seed), differs).dump(), encoding="utf-8")
+    path = folder / f"{'rules' if rules else 'seed'}-{seed}.json"
+    path.write_text(shrink(plan_of(seed, rules), differs).dump(), encoding="utf-8")
     return path
 
 
-def run(seeds: Iterable[int], workers: int) -> Iterator[Outcome]:
+def run(seeds: Iterable[int], rules: bool, workers: int) -> Iterator[Outcome]:
     """The outcome of each seed, in order."""
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        yield from pool.map(try_seed, seeds)
+        yield from pool.map(partial(try_seed, rules=rules), seeds)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=50, help="how many")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--rules", action="store_true", help="with iptables rules and IP sets")
     parser.add_argument("--workers", type=int, default=8, help="processes; they mostly wait")
     parser.add_argument("--out", type=Path, default=Path("fuzz-found"), help="where differences are written")
     parser.add_argument("--no-shrink", action="store_true", help="tell differences, and leave them as they are")
     args = parser.parse_args()
     outcomes: list[Outcome] = []
-    for outcome in run(range(args.first, args.first + args.seeds), args.workers):
+    for outcome in run(range(args.first, args.first + args.seeds), args.rules, args.workers):
         outcomes.append(outcome)
         if outcome.refused:
             print(f"seed {outcome.seed}: refused: {outcome.refused}", flush=True)
@@ -93,7 +101,7 @@ def main() -> int:
     if wrong and not args.no_shrink:
         args.out.mkdir(exist_ok=True)
         with ProcessPoolExecutor(args.workers, multiprocessing.get_context("fork")) as pool:
-            for path in pool.map(smallest, wrong, [args.out] * len(wrong)):
+            for path in pool.map(partial(smallest, rules=args.rules, folder=args.out), wrong):
                 print(f"shrunk: {path}", flush=True)
     probes, bad = sum(o.probes for o in outcomes), sum(len(o.differences) for o in outcomes)
     frames = sum(o.frames for o in outcomes)

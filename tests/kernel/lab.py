@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,28 @@ from packetwalk.netns.device import Bridge, Veth, Vxlan
 from packetwalk.netns.namespace import Netns
 from packetwalk.network import Network
 from packetwalk.prove import examine
+from packetwalk.snapshot.ipset_save import read_ipsets
+from packetwalk.snapshot.iptables_save import read_iptables
 
 TIMEOUT = 0.15
 """Seconds a client waits in most probes: an answer takes far less than a millisecond."""
+
+
+@dataclass
+class Rules:
+    """What a room's iptables-save and ipset save would say: policies and user chains, rules by table, sets."""
+
+    chains: dict[tuple[str, str], str] = field(default_factory=dict)
+    lines: dict[str, list[str]] = field(default_factory=dict)
+    sets: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        tables = dict.fromkeys([*(table for table, _ in self.chains), *self.lines])
+        parts = []
+        for table in tables:
+            chains = [f":{name} {policy} [0:0]" for (t, name), policy in self.chains.items() if t == table]
+            parts += [f"*{table}", *chains, *self.lines.get(table, ()), "COMMIT"]
+        return "\n".join(parts)
 
 
 class Lab:
@@ -23,6 +43,21 @@ class Lab:
     def __init__(self) -> None:
         self.network = Network("lab")
         self._macs = 0
+        self._rules: dict[str, Rules] = {}
+
+    def rules_of(self, room: str) -> Rules:
+        """The rules that `load_rules` will give to a room. KeyError for one that is not there."""
+        if room not in self.network:
+            raise KeyError(room)
+        return self._rules.setdefault(room, Rules())
+
+    def load_rules(self) -> None:
+        """Give the rooms their rules. Connections are tracked where a rule asks for it."""
+        for name, rules in self._rules.items():
+            room = self[name]
+            room.netfilter = read_iptables(str(rules))
+            room.netfilter.sets = read_ipsets("\n".join(rules.sets))
+            room.conntrack = room.netfilter.needs_conntrack
 
     def __getitem__(self, room: str) -> Netns:
         if room not in self.network:

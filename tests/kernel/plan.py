@@ -33,6 +33,7 @@ class Plan(NamedTuple):
                 VERBS[verb](lab, *words)
             except (ValueError, KeyError):
                 continue
+        lab.load_rules()
         return lab.network
 
     def dump(self) -> str:
@@ -87,6 +88,33 @@ def _proxy(lab: Lab, room: str, about: dict[str, Any]) -> None:
     lab[room].neighbours.proxies.add((about["dev"], int(IPv4(about["dst"]))))
 
 
+def _chain(lab: Lab, room: str, table: str, name: str) -> None:
+    lab.rules_of(room).chains[table, name] = "-"
+
+
+def _policy(lab: Lab, room: str, table: str, name: str, policy: str) -> None:
+    lab.rules_of(room).chains[table, name] = policy
+
+
+def _rule_add(lab: Lab, room: str, table: str, text: str) -> None:
+    rules, words = lab.rules_of(room), text.split()
+    named = [words[words.index(flag) + 1] for flag in ("-A", "-j", "-g") if flag in words]
+    if any(name.islower() and (table, name) not in rules.chains for name in named):
+        raise KeyError(f"{text}: a chain is missing")
+    if "--match-set" in words and not any(
+        line.split()[1] == words[words.index("--match-set") + 1] for line in rules.sets
+    ):
+        raise KeyError(f"{text}: a set is missing")
+    rules.lines.setdefault(table, []).append(text)
+
+
+def _set(lab: Lab, room: str, text: str) -> None:
+    lines = lab.rules_of(room).sets
+    if text.startswith("add ") and not any(line.split()[1] == text.split()[1] for line in lines):
+        raise KeyError(f"{text}: the set is missing")
+    lines.append(text)
+
+
 def _listen(lab: Lab, room: str, port: int) -> None:
     lab[room].listen(port)
 
@@ -106,5 +134,9 @@ VERBS: dict[str, Callable[..., object]] = {
     "fdb": _fdb,
     "sysctl": lambda lab, room, key, value: lab[room].sysctl(key, value),
     "listen": _listen,
+    "chain": _chain,
+    "policy": _policy,
+    "rule_add": _rule_add,
+    "set": _set,
 }
 """What a statement may say: {verb: player}."""
