@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.kernel.plan import Plan, Statement
 
+BRIDGE_CALLS = "net.bridge.bridge-nf-call-iptables"
 PORTS = (7, 53, 80, 8080)
 STATES = ("NEW", "ESTABLISHED,RELATED", "RELATED,ESTABLISHED", "INVALID", "NEW,RELATED")
 REJECTS = (
@@ -162,10 +163,15 @@ class Rules:
             f"-A {hook} {self._addresses()} {' '.join(self._protocol())} -j MARK --set-xmark 0x{mark:x}/0xffffffff",
         )
         if self.chance.random() < 0.7:
-            about: dict[str, Any] = {"priority": 500, "action": 100, "fwmark": mark, "fwmask": 0xFFFFFFFF}
+            about: dict[str, Any] = {
+                "priority": 500 + len(self.said),
+                "action": 100,
+                "fwmark": mark,
+                "fwmask": 0xFFFFFFFF,
+            }
             self.said.append(["rule", self.room, about])
             way = {"dst": "default", "table": 100, "dev": self.chance.choice(self.devices)}
-            self.said.append(["route", self.room, way])
+            self.said += [["link", self.room, way["dev"], {"up": True}], ["route", self.room, way]]
 
     def _notrack(self) -> None:
         hook = self.chance.choice(("PREROUTING", "OUTPUT"))
@@ -181,12 +187,14 @@ def with_rules(plan: Plan, seed: int) -> Plan:
     """The plan with rules in one to three of its rooms."""
     chance = random.Random(seed)
     network = plan.build()
-    rooms = [room for room in network if any(d.kind != "loopback" and d.addrs for d in room.devices.values())]
+    rooms = list(network)
     addresses = sorted(
         {str(a.local) for r in rooms for d in r.devices.values() if d.kind != "loopback" for a in d.addrs}
     )
     said: list[Statement] = []
     for room in chance.sample(rooms, min(len(rooms), chance.randint(1, 3))):
         devices = [d.name for d in room.devices.values() if d.kind != "loopback"]
+        if any(d.kind == "bridge" for d in room.devices.values()) and chance.random() < 0.7:
+            said.append(["sysctl", room.name, BRIDGE_CALLS, 1])
         said += Rules(chance, room.name, devices, addresses).all(chance.randint(1, 4))
     return plan._replace(statements=(*plan.statements, *said))
