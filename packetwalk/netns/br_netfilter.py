@@ -11,7 +11,7 @@ from packetwalk.netns.device import Bridge
 from packetwalk.netns.fragment import defrag, fragment
 from packetwalk.netns.hooks import nf_hook
 from packetwalk.netns.neighbour import CONNECTED
-from packetwalk.netns.route import input_route, output_route
+from packetwalk.netns.route import input_route
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import ETH_IP, Ethernet, Ip, Packet
 from packetwalk.trace import Drop, Reason
@@ -52,14 +52,10 @@ def _redirected(v: Visit, skb: Skb, bridge: Bridge, eth: Ethernet, ip: Ip) -> st
     inner = skb.copy(Packet(skb.packet.headers[1:], skb.packet.payload))
     inner.dev, inner.pkt_type = bridge.name, "host"
     rt = input_route(v.t, inner, ip, v.now)
-    if isinstance(rt, Drop) or rt.kind == "error":
-        forwarding = v.t.conf(bridge.name).forwarding
-        out = None if forwarding and bridge.addrs else output_route(v.t, ip.dst, v.now, tos=ip.tos)
-        if out is None or out.error or out.dev != bridge.name:
-            v.step("drop", skb.dev, rt if isinstance(rt, Drop) else Drop(Reason.NOT_SPECIFIED, rt.error), skb.packet)
-            return None
-        rt = out
-    if rt.dev != bridge.name or rt.kind == "local":
+    if isinstance(rt, Drop):
+        v.step("drop", skb.dev, rt, skb.packet)
+        return None
+    if rt.dev != bridge.name or rt.kind != "unicast":  # an error, too, is a route, to ip_error (ip_route_input_slow)
         skb.packet = Packet((eth._replace(dst=bridge.mac), *skb.packet.headers[1:]), skb.packet.payload)
         skb.pkt_type = "host"
         return "bridge_finish"

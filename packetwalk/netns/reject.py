@@ -34,7 +34,7 @@ def reject(v: Visit, skb: Skb, target: Target) -> None:
     assert isinstance(ip, Ip)
     if kind == "tcp-reset":
         _reset(v, skb)
-    elif not ip.offset:  # nf_send_unreach
+    elif not ip.offset and not ip.mf:  # nf_send_unreach: what the checksum covers must be there to be verified
         offender = skb.copy()
         if skb.physin and skb.bridged:  # br_nf_forward_ip makes a bridged packet look like one for this host
             offender.pkt_type = "host"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,25 +19,11 @@ if ROOT not in sys.path:  # lets tests say `from tests.kernel.lab import ...` in
 WORKERS = 14  # they wait for answers that will not come most of the time
 
 
-def why_not() -> str:
-    """Why no kernel can be asked here, or nothing."""
-    if not sys.platform.startswith("linux"):
-        return "asking a real kernel takes Linux"
-    if os.geteuid() != 0:
-        return "asking a real kernel takes root"
-    if not shutil.which("ip") or not shutil.which("bridge"):
-        return "asking a real kernel takes iproute2"
-    name = f"pwtry{os.getpid()}"  # `ip -n` also wants a root file system it may mount in, which a bare chroot is not
-    tried = [
-        subprocess.run(["ip", *words.split()], capture_output=True, check=False).returncode
-        for words in (f"netns add {name}", f"-n {name} link", f"netns del {name}")
-    ]
-    return "network namespaces cannot be made here" if any(tried) else ""
-
-
 @pytest.fixture(scope="session")
 def kernel() -> None:
     """Skips a test where no real kernel can be asked."""
+    from tests.kernel.lab import why_not  # the path above must be there first
+
     if reason := why_not():
         pytest.skip(reason)
 

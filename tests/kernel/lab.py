@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,3 +141,19 @@ def known() -> dict[str, Any]:
     text = (Path(__file__).parent / "known.yaml").read_text(encoding="utf-8")
     found: dict[str, Any] = yaml.safe_load(text)
     return {section: found[section] or {} for section in ("behaviours", "found", "seeds")}
+
+
+def why_not() -> str:
+    """Why no kernel can be asked here, or nothing."""
+    if not sys.platform.startswith("linux"):
+        return "asking a real kernel takes Linux"
+    if os.geteuid() != 0:
+        return "asking a real kernel takes root"
+    if not shutil.which("ip") or not shutil.which("bridge"):
+        return "asking a real kernel takes iproute2"
+    name = f"pwtry{os.getpid()}"  # `ip -n` also wants a root file system it may mount in, which a bare chroot is not
+    tried = [
+        subprocess.run(["ip", *words.split()], capture_output=True, check=False).returncode
+        for words in (f"netns add {name}", f"-n {name} link", f"netns del {name}")
+    ]
+    return "network namespaces cannot be made here" if any(tried) else ""

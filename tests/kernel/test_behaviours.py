@@ -1,6 +1,7 @@
 """Every behaviour the datapath claims, in a network of two or three rooms, against this machine's own kernel.
 
-The networks are in labs_link, labs_route and labs_ip. What is known to differ is named, with the reason, in known.yaml.
+The networks are in labs_link, labs_route, labs_ip and labs_filter. What is known to differ is named,
+with the reason, in known.yaml.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from typing import Any
 import pytest
 
 from packetwalk.kernel.realise import missing_features
-from tests.kernel import labs_ip, labs_link, labs_route
+from tests.kernel import labs_filter, labs_ip, labs_link, labs_route
 from tests.kernel.lab import disagreements, known
 
-LABS = {**labs_link.LABS, **labs_route.LABS, **labs_ip.LABS}
+LABS = {**labs_link.LABS, **labs_route.LABS, **labs_ip.LABS, **labs_filter.LABS}
 KNOWN: dict[str, dict[str, Any]] = known()["behaviours"]
 
 

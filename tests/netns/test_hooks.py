@@ -222,6 +222,14 @@ def test_a_rejected_packet_is_answered_from_the_device_it_came_by(kind: str, cod
     assert reasons(steps) == [Reason.NETFILTER_DROP] and room.conns.all() == []
 
 
+def test_a_first_fragment_is_rejected_in_silence() -> None:
+    """nf_send_unreach verifies the checksum (nf_reject_verify_csum), and a fragment has only part of what it covers."""
+    room = between()
+    iptables(room, "filter", "-A FORWARD -j REJECT")
+    steps = right(room, udp(LEFT, RIGHT, mf=True))
+    assert sent(steps) == [] and reasons(steps) == [Reason.NETFILTER_DROP]
+
+
 def test_a_reset_comes_in_the_name_of_the_destination() -> None:
     room = between()
     iptables(room, "filter", "-A FORWARD -p tcp -j REJECT --reject-with tcp-reset")
@@ -468,6 +476,16 @@ def test_a_service_elsewhere_is_routed_and_prerouting_runs_once() -> None:
     seen = one([s for s in steps if s.dev == "br0"], "receive").packet
     assert ip_of(seen).dst == IPv4(RIGHT), "the bridge device sees it after NAT (real-kernel.md 2)"
     assert ip_of(sent(steps, "eth0")[0]).ttl == 63
+
+
+def test_a_service_behind_a_bridge_that_does_not_forward_goes_up_and_dies() -> None:
+    """br_nf_pre_routing_finish: an error is a route, too, so the frame is handed to the host (ip_error)."""
+    room = filtering()
+    room.sysctl("net.ipv4.ip_forward", 0)
+    iptables(room, "nat", f"-A PREROUTING -d 10.96.0.10 -j DNAT --to-destination {P2}")
+    steps = bridged(room, udp(P1, "10.96.0.10"), str(M1))
+    assert one([s for s in steps if s.dev == "br0"], "receive") and not sent(steps)
+    assert reasons(steps) == [Reason.IP_INADDRERRORS]
 
 
 # -- loopback ----------------------------------------------------------------------------------------------------------
