@@ -17,7 +17,6 @@ from packetwalk.netns.conntrack import (
     RELATED,
     UNTRACKED,
     Conn,
-    Tracked,
 )
 from packetwalk.netns.nat_target import range_of
 from packetwalk.netns.netfilter import Verdict
@@ -193,8 +192,7 @@ def _track(v: Visit, skb: Skb, hook: str) -> None:
         return
     tracked = v.t.conns.track(skb.packet, v.now, v.t.sysctls)
     skb.conn, skb.ctstate, skb.ctdir = tracked
-    conn = tracked.conn
-    v.step(CONNTRACK, hook.lower(), Tracked(conn and conn.copy(), tracked.state, tracked.direction), skb.packet)
+    v.step(CONNTRACK, hook.lower(), tracked, skb.packet)
 
 
 def _confirm(v: Visit, skb: Skb, hook: str) -> bool:
