@@ -161,9 +161,10 @@ def _walk(v: Visit, skb: Skb, hook: str, name: str, seen: Seen) -> Verdict:
 
 
 def _drop(v: Visit, skb: Skb, hook: str, name: str, verdict: Verdict) -> None:
-    """NF_DROP: a program that sends hears EPERM."""
+    """NF_DROP: a program that sends hears EPERM, unless it was the outer packet of a tunnel that died."""
     by = verdict.hit if verdict.hit is not None else Policy(name, hook)
-    v.drop(skb, Reason.NETFILTER_DROP, by, errno="EPERM" if v.task else "", dev=f"{hook.lower()}/{name}")
+    errno = "EPERM" if v.task and not skb.depth else ""
+    v.drop(skb, Reason.NETFILTER_DROP, by, errno=errno, dev=f"{hook.lower()}/{name}")
 
 
 def _rerouted(skb: Skb, before: object, mark: int) -> bool:

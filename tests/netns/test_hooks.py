@@ -50,6 +50,7 @@ from tests.netns.rooms import (
     udp,
     unsupported,
     veth_pair,
+    vxlan,
 )
 
 LEFT, RIGHT = "10.0.0.2", "10.0.1.2"
@@ -197,6 +198,16 @@ def test_a_sender_whose_packet_is_dropped_hears_eperm() -> None:
         room = between()
         iptables(room, table, f"-A {chain} -p icmp -j DROP")
         assert errnos(room.send(echo("0.0.0.0", RIGHT), 0, pinger(room))) == ["EPERM"]
+
+
+def test_a_sender_hears_nothing_of_a_tunnel_packet_that_is_dropped() -> None:
+    room = between()
+    vxlan(room, remote=RIGHT)
+    room.addr_add("vx0", "10.5.0.1/24")
+    room.neigh_add("10.5.0.2", M4, "vx0")
+    iptables(room, "filter", "-A OUTPUT -p udp -j DROP")
+    steps = room.send(echo("0.0.0.0", "10.5.0.2"), 0, pinger(room))
+    assert reasons(steps) == [Reason.NETFILTER_DROP] and errnos(steps) == []
 
 
 def test_what_is_not_modelled_ends_the_branch_and_is_named() -> None:
