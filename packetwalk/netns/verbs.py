@@ -226,8 +226,9 @@ class Verbs(Links):
         self.changed()
 
     def _conf_set(self, dev: str, key: str, value: int) -> None:
-        self.conf_values.setdefault(dev, {})[key] = value
-        if dev == "all" and key == "forwarding":  # inet_forward_change: all sets every device and the default
+        before = self.conf_values.setdefault(dev, {}).get(key, 0)
+        self.conf_values[dev][key] = value
+        if dev == "all" and key == "forwarding" and value != before:  # inet_forward_change: every device follows
             self.conf_values["all"]["accept_redirects"] = int(not value)
             for other in {"default", *self.devices, *self.conf_values}:
                 self.conf_values.setdefault(other, {})[key] = value

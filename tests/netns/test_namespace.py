@@ -443,3 +443,15 @@ def test_an_overlay_learns_for_itself() -> None:
     assert picture(room) == before
     assert picture(over) != before
     assert not arps(sent(over.send(echo("0.0.0.0", "10.0.0.2"), 1)))  # it has learned who that is
+
+
+def test_a_router_does_not_follow_redirects() -> None:
+    """inet_forward_change: turning forwarding on turns conf/all/accept_redirects off, once, when the value changes."""
+    r = Netns("r")
+    r.link_add("eth0", Veth())
+    r.sysctl("net.ipv4.ip_forward", 1)
+    assert not r.conf("eth0").accept_redirects
+    r.sysctl("net.ipv4.conf.all.accept_redirects", 1)
+    r.sysctl("net.ipv4.conf.eth0.forwarding", 0)
+    r.sysctl("net.ipv4.ip_forward", 1)
+    assert r.conf_values["all"]["accept_redirects"] == 1 and not r.conf("eth0").forwarding, "it was on already"
