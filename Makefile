@@ -12,8 +12,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .NOTPARALLEL:
 .PHONY: walk test lint fuzz-kernel bench clean help
 
-walk: $(VENV)/.run  ## show one packet's whole path (installs into .venv the first time)
-	@$(BIN)/packetwalk walk a b --full
+walk: $(VENV)/.run  ## show one packet's whole path, then one line per CNI (installs into .venv the first time)
+	@$(BIN)/packetwalk walk a b --cni calico-ipip --full
+	@$(BIN)/python scenarios/same_flow_all_modes.py
 
 test: lint  ## ruff, mypy, then every test
 	@$(BIN)/python -m pytest -q
@@ -28,6 +29,7 @@ fuzz-kernel: $(VENV)/.dev  ## SEEDS random networks against this kernel (200), a
 bench: $(VENV)/.run  ## how long things take
 	@$(BIN)/python tests/bench/bench.py
 	@$(BIN)/python tests/bench/rules.py
+	@$(BIN)/python tests/bench/modes.py
 
 clean:  ## remove .venv, caches and built files
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,9 +2,11 @@
 
     import packetwalk as pw
 
-    net = pw.load_snapshot(pw.SAMPLE)
-    trace = pw.walk(net, pw.Flow("icmp", "a", pw.address_of(net, "b")))
-    print(trace)
+    cluster = pw.Cluster(nodes=2, cni=pw.Calico("ipip"))
+    a = cluster.pod("a", node=1)
+    b = cluster.pod("b", node=2, listen=80)
+    net = pw.build(cluster)
+    print(pw.walk(net, a, b, tcp=80))
 
 A name is imported when it is first used, so importing the package costs nothing.
 """
@@ -17,10 +19,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from packetwalk.addr import IPv4, Mac, Prefix
+    from packetwalk.cni import Calico, Flannel, FlatBridge, Geneve
     from packetwalk.document import load_cluster
     from packetwalk.edit import whatif
     from packetwalk.engine.costs import load_costs
-    from packetwalk.engine.walk import address_of, walk
+    from packetwalk.engine.walk import address_of, between, walk
+    from packetwalk.kube.build import build
+    from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
     from packetwalk.netns.device import Bridge, Veth, Vxlan
     from packetwalk.netns.namespace import Netns
     from packetwalk.network import Network
@@ -34,10 +39,13 @@ SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
 
 _HOME = {
     "addr": ("IPv4", "Mac", "Prefix"),
+    "cni": ("Calico", "Flannel", "FlatBridge", "Geneve"),
     "document": ("load_cluster",),
     "edit": ("whatif",),
     "engine.costs": ("load_costs",),
-    "engine.walk": ("address_of", "walk"),
+    "engine.walk": ("address_of", "between", "walk"),
+    "kube.build": ("build",),
+    "kube.cluster": ("Cluster", "Link", "Node", "Pod", "Rack"),
     "netns.device": ("Bridge", "Veth", "Vxlan"),
     "netns.namespace": ("Netns",),
     "network": ("Network",),
@@ -51,14 +59,23 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "SAMPLE",
     "Bridge",
+    "Calico",
+    "Cluster",
+    "Flannel",
+    "FlatBridge",
     "Flow",
+    "Geneve",
     "Hop",
     "IPv4",
+    "Link",
     "Mac",
     "Netns",
     "Network",
+    "Node",
     "Packet",
+    "Pod",
     "Prefix",
+    "Rack",
     "Reason",
     "Result",
     "SnapshotError",
@@ -67,6 +84,8 @@ __all__ = [
     "Veth",
     "Vxlan",
     "address_of",
+    "between",
+    "build",
     "compare",
     "load_cluster",
     "load_costs",

@@ -33,6 +33,9 @@ class Ethernet(NamedTuple):
     dst: Mac
     type: int = ETH_IP
 
+    def __str__(self) -> str:
+        return f"{self.src} > {self.dst}"
+
 
 class Arp(NamedTuple):
     """RFC 826 for IPv4 over Ethernet: operation, then hardware and protocol address of sender and target."""

@@ -9,9 +9,10 @@ import packetwalk
 from packetwalk import source
 
 NAMES = [
-    "SAMPLE", "Bridge", "Flow", "Hop", "IPv4", "Mac", "Netns", "Network", "Packet", "Prefix", "Reason", "Result",
-    "SnapshotError", "Step", "Trace", "Veth", "Vxlan", "address_of", "compare", "load_cluster", "load_costs",
-    "load_snapshot", "walk", "whatif",
+    "SAMPLE", "Bridge", "Calico", "Cluster", "Flannel", "FlatBridge", "Flow", "Geneve", "Hop", "IPv4", "Link", "Mac",
+    "Netns", "Network", "Node", "Packet", "Pod", "Prefix", "Rack", "Reason", "Result", "SnapshotError", "Step", "Trace",
+    "Veth", "Vxlan", "address_of", "between", "build", "compare", "load_cluster", "load_costs", "load_snapshot", "walk",
+    "whatif",
 ]  # fmt: skip
 
 
@@ -52,3 +53,22 @@ def test_the_example_of_the_package_walks() -> None:
     trace = packetwalk.walk(net, packetwalk.Flow("icmp", "a", packetwalk.address_of(net, "b")))
     assert trace.delivered
     assert list(dict.fromkeys(hop.room for hop in trace)) == ["a", "node-1", "fabric", "node-2", "b"]
+
+
+def test_a_cluster_in_five_lines() -> None:
+    cluster = packetwalk.Cluster(nodes=2, cni=packetwalk.Calico("ipip"))
+    a, b = cluster.pod("a", node=1), cluster.pod("b", node=2, listen=80)
+    trace = packetwalk.walk(packetwalk.build(cluster), a, b, tcp=80)
+    assert trace.result.outcome == "connected"
+    flannel = packetwalk.build(cluster.using(packetwalk.Flannel("vxlan")))
+    assert "[+vxlan]" in packetwalk.walk(flannel, a, b).minimal()
+
+
+def test_the_ends_of_a_walk_are_rooms_or_addresses() -> None:
+    net = packetwalk.load_snapshot(packetwalk.SAMPLE)
+    flow = packetwalk.between(net, "a", "b", udp=53, size=10, ttl=3, df="do")
+    assert (flow.kind, flow.src, str(flow.dst), flow.dport, flow.to) == ("udp", "a", "10.244.2.2", 53, "b")
+    assert (flow.size, flow.ttl, flow.df) == (10, 3, "do")
+    assert packetwalk.between(net, "a", "10.244.2.2").to == ""
+    with pytest.raises(KeyError, match="there is no room 'bb'; there are fabric"):
+        packetwalk.walk(net, "a", "bb")

@@ -62,7 +62,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("text",),
     ("totals", "words"),
     ("packet",),
-    ("addr", "hint"),
+    ("addr", "collector", "hint"),
 )  # fmt: skip
 
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.

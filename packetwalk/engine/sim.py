@@ -6,14 +6,13 @@ Environment. One engine serves a single walk with empty queues and heavy traffic
 
 from __future__ import annotations
 
-import gc
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 import simpy
 
+from packetwalk.collector import collector_paused
 from packetwalk.engine.costs import DEFAULT_COSTS
 from packetwalk.netns.namespace import Netns
 from packetwalk.network import End, Network, Wire
@@ -229,15 +228,3 @@ def _refused(transmit: Step, after: list[Step]) -> bool:
 
 def _call(due: Callable[[], None]) -> None:
     due()
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """A run makes records, not rubbish: let Python's cycle collector not go through them again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

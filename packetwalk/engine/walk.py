@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from packetwalk.addr import ANY, IPv4
+from packetwalk.collector import collector_paused
 from packetwalk.engine.costs import DEFAULT_COSTS
-from packetwalk.engine.sim import MAX_EVENTS, Simulation, collector_paused
+from packetwalk.engine.sim import MAX_EVENTS, Simulation
 from packetwalk.netns.chooser import Scripted
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.socket import Delivery, Socket
@@ -121,14 +123,39 @@ _SEND_ERRORS = frozenset(
 )
 
 
-def walk(network: Network, flow: Flow, *, cold: bool = False, costs: Mapping[str, int] = DEFAULT_COSTS,
+class Named(Protocol):
+    """What has a network namespace of its own, such as a pod."""
+
+    @property
+    def room(self) -> str:
+        """What the namespace is called."""
+
+
+def between(network: Network, src: str | Named, dst: str | Named, *, udp: int = 0, tcp: int = 0, size: int = -1,
+            ttl: int = 0, df: str = "") -> Flow:  # fmt: skip
+    """The flow from a room to another, or to an address: an echo request unless a port is given.
+
+    size, ttl and df as in Flow. KeyError or ValueError, in one line, for a room that is not there or has no address.
+    """
+    source, to = (end if isinstance(end, str) else end.room for end in (src, dst))
+    address = IPv4(to) if to[:1].isdecimal() and to not in network else address_of(network, to)
+    kind = "tcp" if tcp else "udp" if udp else "icmp"
+    return Flow(kind, source, address, tcp or udp, size=size, ttl=ttl, df=df, to=to if to in network else "")
+
+
+def walk(network: Network, flow: Flow | str | Named, dst: str | Named = "", *, udp: int = 0, tcp: int = 0,
+         size: int = -1, ttl: int = 0, df: str = "", cold: bool = False, costs: Mapping[str, int] = DEFAULT_COSTS,
          chooser: Scripted | None = None, until: int = TIMEOUT, max_events: int = MAX_EVENTS) -> Trace:  # fmt: skip
     """Walk one flow, request and reply, until it is quiet; the network itself is not changed.
 
+    flow: a Flow, or where it comes from; then `dst` is where it goes to, and udp, tcp, size, ttl and df are as for
+    `between`.
     cold: start with the tables as they are. Otherwise (warm) an unseen run before fills neighbours and FDBs, and
     nothing else of it is kept. chooser: who answers where rules draw lots, in all rooms; without one each room draws
     from its seed. until: a bound in ns of simulated time.
     """
+    if not isinstance(flow, Flow):
+        flow = between(network, flow, dst, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
     after, client = network.overlay(), Client(flow)
     after.chooser = chooser
     with collector_paused():
@@ -156,17 +183,28 @@ def _run(network: Network, client: Client, costs: Mapping[str, int], until: int,
 
 
 def warm_up(into: Network, seen: Network) -> None:
-    """Carry neighbours and FDBs over from a run, and nothing else of what it learned."""
+    """Carry neighbours and FDBs over from a run, and nothing else of what it learned.
+
+    Rooms that learned nothing are left alone: a broadcast may have come by a thousand of them.
+    """
     for name in seen.visited():
-        room, known = into[name], seen[name]
-        for key, entry in known.neighbours.entries.items():
-            if entry.lladdr is not None and not entry.waiting:
-                fresh = (
-                    entry if entry.state == "PERMANENT" else entry._replace(state="REACHABLE", confirmed=0, updated=0)
-                )
-                room.neighbours.entries[key] = fresh
-        room.bridge_fdb.entries = {k: e._replace(updated=0) for k, e in known.bridge_fdb.entries.items()}
-        room.vxlan_fdb.entries = dict(known.vxlan_fdb.entries)
+        known = seen[name]
+        neighbours = {
+            key: entry._replace(state="REACHABLE", confirmed=0, updated=0)
+            for key, entry in known.neighbours.entries.items()
+            if entry.lladdr is not None and not entry.waiting and entry.state != "PERMANENT"
+        }
+        ports = {
+            key: entry._replace(updated=0)
+            for key, entry in known.bridge_fdb.entries.items()
+            if not (entry.local or entry.static)
+        }
+        tunnels = {key: far for key, far in known.vxlan_fdb.entries.items() if not all(entry.static for entry in far)}
+        if neighbours or ports or tunnels:
+            room = into[name]
+            room.neighbours.entries.update(neighbours)
+            room.bridge_fdb.entries.update(ports)
+            room.vxlan_fdb.entries.update(tunnels)
 
 
 def _unanswered(hops: list[Hop]) -> Result:
@@ -180,6 +218,8 @@ def _at(result: Result, at: int) -> Result:
 
 def address_of(network: Network, name: str) -> IPv4:
     """The address a room is known by: the first one of global scope. KeyError for a room that has none."""
+    if name not in network:
+        raise KeyError(f"there is no room {name!r}; there are {', '.join(network.rooms)}")
     for dev in network[name].devices.values():
         for addr in dev.addrs:
             if addr.scope == 0:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from packetwalk.addr import ANY, IPv4, Mac, Prefix
+from packetwalk.collector import collector_paused
 from packetwalk.kube.chance import hex_of, mac_of
 from packetwalk.kube.cidr import Ipam
 from packetwalk.kube.cluster import Cluster, Node, Pod
@@ -107,7 +108,11 @@ class Host:
 
 def build(cluster: Cluster) -> Network:
     """Make the network of a cluster. ValueError, in one line, for a cluster that cannot be."""
-    plan = layout(cluster)
+    with collector_paused():
+        return _built(cluster, layout(cluster))
+
+
+def _built(cluster: Cluster, plan: Layout) -> Network:
     network = Network(f"{cluster.cni.name} cluster of {len(plan.seats)} nodes")
     fabric = Fabric(cluster, plan, network)
     ipam = cluster.cni.ipam(plan)

@@ -154,11 +154,14 @@ class Table:
     def add(self, route: Route) -> None:
         """Put a route in. Equal prefix, tos and metric: the earlier one stays first (`ip route append`)."""
         length, addr = route.dst.length, int(route.dst.addr)
-        nets = self._by_length.setdefault(length, {})
+        nets = self._by_length.get(length)
+        if nets is None:
+            nets = self._by_length[length] = {}
+            self._nets = tuple((MASKS[n], self._by_length[n]) for n in sorted(self._by_length, reverse=True))
         routes = nets.setdefault(addr, [])
         routes.append(route)
-        routes.sort(key=lambda r: (-r.tos, r.metric))
-        self._nets = tuple((MASKS[n], self._by_length[n]) for n in sorted(self._by_length, reverse=True))
+        if len(routes) > 1:
+            routes.sort(key=lambda r: (-r.tos, r.metric))
 
     def remove(self, route: Route) -> None:
         """Take a route out. ValueError if the table has none like it."""
@@ -256,6 +259,10 @@ def pick_nexthop(hops: Sequence[Nexthop], choose: int) -> Nexthop:
     return hops[-1]
 
 
+USUAL_RULES = (PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253))
+USUAL_QUESTIONS: tuple[Question, ...] = tuple((rule, None, int(rule.action)) for rule in USUAL_RULES)
+
+
 class Fib:
     """Policy rules, tables, and the exceptions learned for single destinations (path MTU, redirect)."""
 
@@ -263,7 +270,9 @@ class Fib:
                  "tables")  # fmt: skip
 
     def __init__(self) -> None:
-        self.set_rules([PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253)])
+        self.rules, self._questions = list(USUAL_RULES), list(USUAL_QUESTIONS)
+        self._asked: dict[tuple[str, int, int], tuple[Question, ...]] = {}
+        self.custom = self.flow_dissect = False
         self.tables: dict[int, Table] = {254: Table(), 255: Table()}
         self.custom_local = False  # whether somebody added a local route (fib_has_custom_local_routes)
         self.exceptions: dict[tuple[Behind, int], Learned] = {}
@@ -374,7 +383,7 @@ class Fib:
     def _compile(self, rules: list[PolicyRule]) -> None:
         """Each rule with its test and its table (-1: it has none, or an oddity forbids to ask it)."""
         self.rules = rules
-        self._asked: dict[tuple[str, int, int], tuple[Question, ...]] = {}
+        self._asked = {}
         tables = [r.action if isinstance(r.action, int) and not r.oddity else -1 for r in rules]
         self._questions = [(r, r.compiled(), table) for r, table in zip(rules, tables, strict=True)]
 
