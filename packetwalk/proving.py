@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,6 +41,9 @@ from packetwalk.source import SAMPLE
 
 if TYPE_CHECKING:
     from packetwalk.judge import Verdict
+    from packetwalk.network import Network
+    from packetwalk.prove import Proof
+    from packetwalk.trace import Flow
 
 AGREES, DIVERGES, MISSING = 0, 1, 3
 FORMATS = ("text", "json")
@@ -70,6 +73,7 @@ def prove(
     cold: ColdOption = False,
     timeout: Timeout = 1.0,
     full: Annotated[bool, typer.Option("--full", help="Every step of the walk first.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Under every mode of `packetwalk modes`: a table.")] = False,
     output: Output = "text",
 ) -> None:
     """Build the network in this machine's kernel, send the packet, compare every frame with the walk.
@@ -79,6 +83,7 @@ def prove(
     \b
     Examples:
       packetwalk prove a b
+      packetwalk prove a b --all
       packetwalk prove n1-a n2-b --snapshot recordings/S3-flannel-vxlan --tcp 8080 --cold
       packetwalk prove h1 10.0.2.2 --snapshot my-network --size 4000 -o json
 
@@ -86,12 +91,19 @@ def prove(
     """
     known(output, FORMATS, "output format")
     _seconds(timeout)
-    network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
-    flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
-    with _real_kernel():
-        from packetwalk.prove import prove as compare
 
-        proof = compare(network, flow, cold=cold, timeout=timeout, files=snapshot or (None if cni or file else SAMPLE))
+    def proven(cni: str | None) -> tuple[Network, Flow, Proof]:
+        network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
+        flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
+        with _real_kernel():
+            from packetwalk.prove import prove as compare
+
+            files = snapshot or (None if cni or file else SAMPLE)
+            return network, flow, compare(network, flow, cold=cold, timeout=timeout, files=files)
+
+    if every:
+        raise typer.Exit(_prove_all(lambda mode: proven(mode)[2], output, given=cni or snapshot))
+    network, flow, proof = proven(cni)
     if output == "json":
         emit(json.dumps(proof.to_dict(), indent=1))
     else:
@@ -191,6 +203,30 @@ def agree(
         emit("\n".join(_table(judged)))
         emit("{agree} of {probes} probes agree; {same} of {frames} frames".format(**total))
     raise typer.Exit(AGREES if total["agree"] == total["probes"] else DIVERGES)
+
+
+def _prove_all(proven: Callable[[str], Proof], output: str, *, given: object) -> int:
+    """A line for each CNI mode, and the exit status: what this machine cannot build counts neither way."""
+    from packetwalk.cni import modes
+
+    if given is not None:
+        raise BadInput("--all takes every CNI in turn; --cni and --snapshot name one network")
+    told: dict[str, dict[str, Any]] = {}
+    agrees = []
+    width = max(map(len, modes()))
+    for mode in modes():
+        try:
+            proof = proven(mode)
+        except Missing as reason:
+            told[mode], line = {"missing": str(reason)}, str(reason)
+        else:
+            told[mode], line = proof.to_dict(), str(proof)
+            agrees.append(proof.verdict.agrees)
+        if output == "text":
+            emit(f"{mode:{width}}  {line}")
+    if output == "json":
+        emit(json.dumps(told, indent=1))
+    return MISSING if not agrees else AGREES if all(agrees) else DIVERGES
 
 
 def _table(judged: dict[str, list[Verdict]]) -> Iterator[str]:

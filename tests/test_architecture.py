@@ -70,14 +70,14 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "engine": ("", "sim", "branches", "costs", "walk"),
     "view": ("", "compare", "html", "table"),
     "document": ("", "model", "tree"),
-    "kube": ("", "build", "chance", "cidr", "cluster", "fabric", "kubeproxy", "layout", "service"),
+    "kube": ("", "build", "chance", "cidr", "cluster", "fabric", "kubeproxy", "layout", "rules", "service"),
     "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),
     "snapshot": ("", "iproute", "links", "iptables_save", "ipset_save", "reader"),
     "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "bench", "record"),
 }
 
 # Siblings that may be imported all the same.
-SIBLINGS = {"kernel": {"engine", "snapshot"}}
+SIBLINGS = {"kube": {"snapshot"}, "kernel": {"engine", "snapshot"}}
 
 # Units that may import less than lies below them.
 ONLY = {"view": {"network", "frames", "codec", "trace", "text", "totals", "words", "packet", "addr"}}

@@ -9,6 +9,8 @@ Errors are ValueErrors of one line.
 
 from __future__ import annotations
 
+from random import Random
+
 from packetwalk.addr import IPv4, Prefix
 
 
@@ -77,8 +79,8 @@ class HostLocal:
 class Blocks:
     """calico-ipam: blocks of /26 out of one pool, claimed by nodes as they need them (libcalico-go/lib/ipam).
 
-    A node's search for a block starts at a place that depends on its name, then walks on. Calico draws that place with
-    Go's generator seeded by FNV-1 of the name; here the hash itself chooses. Within a block addresses go in order from
+    A node's search for a block starts at a place drawn by a generator that FNV-1 of its name seeds, then walks on; the
+    generator is Python's here and Go's there, so the place is another one. Within a block addresses go in order from
     the first, which is usable. When no block is free an address is borrowed from another node's.
     """
 
@@ -109,7 +111,7 @@ class Blocks:
 
     def _free(self, node: str) -> Prefix | None:
         count = 1 << (self.length - self.pool.length)
-        start = fnv1(node.encode()) % count
+        start = Random(fnv1(node.encode())).randrange(count)
         for step in range(count):
             number = (start + step) % count
             block = Prefix(IPv4(self.pool.addr + (number << (32 - self.length))), self.length)

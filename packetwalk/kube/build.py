@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 from packetwalk.addr import ANY, IPv4, Mac, Prefix
 from packetwalk.collector import collector_paused
@@ -17,6 +17,7 @@ from packetwalk.kube.cidr import Ipam
 from packetwalk.kube.cluster import Cluster, Node, Pod
 from packetwalk.kube.fabric import Fabric
 from packetwalk.kube.layout import Layout, Place, layout
+from packetwalk.kube.rules import written
 from packetwalk.netns.device import Veth
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.shared import Shared
@@ -126,6 +127,7 @@ def _built(cluster: Cluster, plan: Layout) -> Network:
         hosts[host.name] = host
     for host in hosts.values():
         cluster.cni.setup_node(host)
+        host.netns.netfilter = written(partial(cluster.cni.iptables, host), partial(cluster.cni.ipsets, host))
     _pods(cluster, hosts)
     _peers(cluster, hosts.values())
     for seat in plan.seats:

@@ -56,6 +56,9 @@ REASONS = [
     Reason("S[45]", RANGE, r" proto (80|bird)", "on 3.30 the blackholes of BIRD modes are BIRD's"),
     Reason("S6b", RANGE, r" proto (80|bird)| onlink", "on 3.30: no protocol through the vxlan, else `proto 80 onlink`"),
     Reason("S6b", r"n[13] (neigh|vxlan fdb)", r".*", "Felix keeps entries for every VTEP, the own subnet's too"),
+    Reason("S4", r"n\d set cali40all-hosts-net", r".*", "without a tunnel no rule asks for the hosts"),
+    Reason("S6b", r"n\d set cali40all-(hosts|vxlan)-net", r".*", "VXLAN is let in by the set of hosts with a VTEP"),
+    Reason("S6b", r"n\d chain filter cali-INPUT", r"cali40\S+", "VXLAN is let in by the set of hosts with a VTEP"),
     Reason("S5", r"\w+(-\w+)? (link|conf) tunl0", r".*", "the recorder's kernel gave every namespace a tunl0"),
     Reason(".", r"[\w-]+ sysctl net\.bridge\.", r"[01]", "br_netfilter has it on everywhere; only a node needs it"),
 ]  # fmt: skip
@@ -153,6 +156,11 @@ def room_facts(room: Netns) -> Iterator[tuple[str, str]]:
         yield f"vxlan fdb {far.dst}", wording(str(far))
     for own in room.bridge_fdb.entries.values():
         yield f"bridge fdb {own.dev}", wording(str(own))
+    for table in room.netfilter.tables.values():
+        for chain in table.chains.values():
+            yield f"chain {table.name} {chain.name}", "\n".join([chain.policy, *map(str, chain.rules)])
+    for one in room.netfilter.sets.values():
+        yield f"set {one.name}", " ".join(sorted(entry.text for entry in one.entries.values()))
     for key, value in {"net.ipv4.ip_forward": 0, **room.sysctls}.items():
         if not key.startswith(("net.netfilter.", "net.ipv4.vs.", "net.ipv4.icmp_")):
             yield f"sysctl {key}", str(value)
