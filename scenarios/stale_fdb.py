@@ -7,13 +7,14 @@ a, b, c = cluster.pod("a", node=1), cluster.pod("b", node=2), cluster.pod("c", n
 net = pw.build(cluster)
 vtep = net["node-2"].device("flannel.1").mac
 
-print("1. node-1 sends to an address that nobody has: its own card asks for it in vain\n")
+print("1. node-1 sends to an address that nobody has: its own card asks for it in vain")
 stale = pw.whatif(net, f"node-1 fdb replace {vtep} dev flannel.1 dst 192.168.56.99")
-print(pw.walk(stale, a, b), "\n")
+trace = pw.walk(stale, a, b)
+print(f"  {trace.minimal().partition(' > ')[0]} ... {trace.minimal().rpartition(' > ')[2]}")
 
-print("2. The old address is node-3's by now: it takes the frame off the tunnel, but the inner MAC is not its own\n")
+print("2. The old address is node-3's by now: it takes the frame off the tunnel, but the inner MAC is not its own")
 stale = pw.whatif(net, f"node-1 fdb replace {vtep} dev flannel.1 dst 192.168.56.13")
-print(pw.walk(stale, a, b), "\n")
+print(f"  {pw.walk(stale, a, b).minimal()}")
 
-print("3. From b to a all is well on the way there; the answer takes the wrong turn\n")
-print(pw.walk(stale, b, a))
+print("3. From b to a all is well on the way there; the answer takes the wrong turn")
+print(f"  {pw.walk(stale, b, a).minimal()}")

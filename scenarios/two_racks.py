@@ -17,12 +17,19 @@ def show(title: str, cluster: pw.Cluster) -> None:
     """The route to the other rack's pods, and a ping along it."""
     net = pw.build(cluster)
     route = next(line for line in net["node-1"].routes.splitlines() if line.startswith("10.244.2."))
-    print(f"{title}\n\nnode-1: {route}\n\n{pw.walk(net, a, b)}\n")
+    print(f"{title}\n  node-1: {route}\n  {pw.walk(net, a, b).minimal()}\n")
 
 
 show("1. IP-in-IP: the router sees node addresses only", ipip)
 show("2. IP-in-IP turned off: the router has no route to 10.244.2.0/26", ipip.using(pw.Calico("none")))
 show("3. The nodes peer with the router: it learns both blocks", ipip.using(pw.Calico("none", peer_fabric=True)))
 
-print("4. The very first packet over IP-in-IP: the pod asks for a gateway that is nowhere, and the node answers\n")
-print("\n".join(pw.walk(pw.build(ipip), a, b, cold=True).full().splitlines()[2:24]))
+print("4. Case 1 on the wire, and before the first packet: the pod asks for a gateway that is nowhere")
+net = pw.build(ipip)
+outer = pw.walk(net, a, b)["node-1"].step("encap").packet.headers[0]
+print(f"  outer header {outer.src} > {outer.dst}, protocol {outer.proto}, ttl {outer.ttl}")
+asked, answered, *_ = pw.walk(net, a, b, cold=True).hops
+arp = asked.step("transmit").packet.headers[-1]
+print(f"  {asked.room} asks who has {arp.tpa}")
+arp = answered.step("transmit").packet.headers[-1]
+print(f"  {answered.room} answers for {arp.spa}: {arp.sha}")
