@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from packetwalk.hint import unknown
-from packetwalk.source import SAMPLE, check_folder, from_file, from_mode, from_snapshot
+from packetwalk.source import DEFAULT_MODE, check_folder, from_file, from_mode, from_snapshot
 
 if TYPE_CHECKING:
     from packetwalk.network import Network
@@ -60,7 +60,7 @@ def complete_mode(incomplete: str) -> list[str]:
 
 Snapshot = Annotated[
     Path | None,
-    typer.Option("--snapshot", metavar="DIR", help="Folder with snapshot.json and state/ (else the sample)."),
+    typer.Option("--snapshot", metavar="DIR", help="Folder with snapshot.json and state/ ."),
 ]
 ModeOption = Annotated[
     str | None,
@@ -110,7 +110,7 @@ def load_network(
     snapshot: Path | None, seed: int = 0, *, file: Path | None = None, cni: str | None = None, nodes: int = 2,
     racks: int = 1, sets: Iterable[str] | None = None,
 ) -> Network:  # fmt: skip
-    """The network of a snapshot's folder, of a cluster.yaml, or of the default cluster under a CNI; else the sample.
+    """The network of a snapshot's folder, of a cluster.yaml, or of the default cluster under a CNI.
 
     With a file, `cni` takes the place of its own. sets: lines of --set that change it."""
     if snapshot is not None and (cni or file) is not None:
@@ -122,10 +122,10 @@ def load_network(
     try:
         if file is not None:
             network = from_file(file, cni=cni, seed=seed)
-        elif cni is not None:
-            network = from_mode(cni, nodes=nodes, racks=racks, seed=seed)
+        elif snapshot is not None:
+            network = from_snapshot(snapshot, seed)
         else:
-            network = from_snapshot(snapshot or SAMPLE, seed)
+            network = from_mode(cni or DEFAULT_MODE, nodes=nodes, racks=racks, seed=seed)
     except ValueError as error:
         raise BadInput(*error.args) from None
     except OSError as error:

@@ -74,7 +74,7 @@ def packetwalk(
     """Show the path of a packet through Linux network namespaces, as the kernel would take it.
 
     \b
-    Examples, all on the snapshot that comes with packetwalk (Calico with IP-in-IP on two nodes):
+    Examples, all on the cluster that is built where none is named (Calico with IP-in-IP on two nodes):
       packetwalk rooms                       who is there
       packetwalk walk a b                    ping pod b from pod a: what changed on the way
       packetwalk walk a b --tcp 8080 --full  every step, with the table entry that decided

@@ -37,7 +37,6 @@ from packetwalk.asked import (
     make_flow,
     snapshot_folder,
 )  # fmt: skip
-from packetwalk.source import SAMPLE
 
 if TYPE_CHECKING:
     from packetwalk.judge import Verdict
@@ -98,8 +97,7 @@ def prove(
         with _real_kernel():
             from packetwalk.prove import prove as compare
 
-            files = snapshot or (None if cni or file else SAMPLE)
-            return network, flow, compare(network, flow, cold=cold, timeout=timeout, files=files)
+            return network, flow, compare(network, flow, cold=cold, timeout=timeout, files=snapshot)
 
     if every:
         raise typer.Exit(_prove_all(lambda mode: proven(mode)[2], output, given=cni or snapshot))
@@ -155,7 +153,7 @@ def record(
             probes.append({"spec": spec_of(flow, timeout)})
         if not probes:
             raise BadInput("nothing to send: give --probe 'SRC DST ...' or --like RECORDING")
-        recording = write(network, probes, folder, files=snapshot or (None if cni or file else SAMPLE))
+        recording = write(network, probes, folder, files=snapshot)
     emit("\n".join(f"{p['name']}: {p['result']['outcome']}, {len(p['frames'])} frames" for p in recording["probes"]))
 
 

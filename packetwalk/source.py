@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from packetwalk.network import Network
 
+DEFAULT_MODE = "calico-ipip"
 SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
 EXAMPLE = Path(__file__).parent / "samples" / "cluster.yaml"
 

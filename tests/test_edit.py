@@ -144,13 +144,14 @@ def test_a_bad_line_is_one_clear_line_and_changes_nothing(
 
 def test_every_command_takes_set(capsys: pytest.CaptureFixture[str]) -> None:
     line = ["--set", "node-1 route del 10.244.2.0/26", "--set", "node-1 addr add 10.7.7.7/32 dev eth0"]
-    assert cli.main(["walk", "a", "b", "--minimal", *line]) == 1
-    for words in (["show", "node-1", "routes"], ["commands", "node-1"]):
+    sample = ["--snapshot", str(SAMPLE)]
+    assert cli.main(["walk", "a", "b", "--minimal", *line, *sample]) == 1
+    for words in (["show", "node-1", "routes", *sample], ["commands", "node-1", *sample]):
         cli.main([*words])
         assert "10.244.2.0/26" in capsys.readouterr().out
         assert cli.main([*words, *line]) == 0
         assert "10.244.2.0/26" not in capsys.readouterr().out
-    assert cli.main(["rooms", *line]) == 0
+    assert cli.main(["rooms", *line, *sample]) == 0
     assert "10.7.7.7/32" in capsys.readouterr().out
     assert "10.244.2.0/26" in show(load_snapshot(SAMPLE), "node-1", "routes")
 

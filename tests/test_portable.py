@@ -40,7 +40,7 @@ def test_every_module_can_be_imported(blocked: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("blocked", [POSIX, BROWSER], ids=["windows", "browser"])
 def test_a_walk_needs_no_posix(blocked: tuple[str, ...]) -> None:
-    code = "from packetwalk.cli import main; sys.exit(main(['walk', 'a', 'b', '--tcp', '8080', '--minimal']))"
+    code = "from packetwalk.cli import main; sys.exit(main(['walk', 'a', 'b', '--tcp', '80', '--minimal']))"
     assert "connected" in run(code, blocked)
 
 
