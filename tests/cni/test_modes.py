@@ -2,7 +2,7 @@
 
 import pytest
 
-from packetwalk.cni import MODES, find, modes, parse
+from packetwalk.cni import MODES, FlatBridge, find, modes, parse
 from packetwalk.engine.walk import address_of, walk
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import default_cluster
@@ -77,9 +77,8 @@ def test_the_same_cluster_is_built_alike_and_another_seed_draws_anew() -> None:
 
 
 def test_options_on_a_command_line() -> None:
-    cni = parse("flat-bridge:mtu=1400:hairpin:bridge=cnio0")
-    assert repr(cni) == "FlatBridge(bridge='cnio0', mtu=1400, hairpin=True)"
-    assert repr(parse("flat-bridge:hairpin=false")) == "FlatBridge(bridge='cni0', mtu=1500, hairpin=False)"
+    assert parse("flat-bridge:mtu=1400:hairpin:bridge=cnio0") == FlatBridge("cnio0", 1400, hairpin=True)
+    assert parse("flat-bridge:hairpin=false:ip-masq") == FlatBridge(ip_masq=True)
 
 
 def test_unknown_words_name_the_nearest() -> None:
@@ -87,3 +86,22 @@ def test_unknown_words_name_the_nearest() -> None:
         find("flat-brige")
     with pytest.raises(ValueError, match="flat-bridge: there is no option 'mtuu'; did you mean 'mtu'"):
         parse("flat-bridge:mtuu=1")
+
+
+class Outside:
+    """An entry point as importlib.metadata gives it, of somebody else's package."""
+
+    name, value = "tidy-bridge", "tidy.cni:make"
+
+    @staticmethod
+    def load() -> object:
+        return lambda **options: FlatBridge(bridge="tidy0", **options)
+
+
+def test_a_package_of_someone_else_s_adds_a_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("packetwalk.cni.entry_points", lambda group: [Outside] if group == "packetwalk.cni" else [])
+    assert list(modes())[-1] == "tidy-bridge" and modes()["tidy-bridge"] == "from tidy.cni:make"
+    network = build(default_cluster(parse("tidy-bridge:mtu=1400")))
+    assert network["node-1"].device("tidy0").mtu == 1400
+    with pytest.raises(ValueError, match="no CNI 'tidy-bride'; did you mean 'tidy-bridge'"):
+        find("tidy-bride")
