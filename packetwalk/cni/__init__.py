@@ -48,13 +48,21 @@ MODES: dict[str, Mode] = {
 }
 
 
+KINDS: dict[str, tuple[type, str]] = {"int": (int, "a number"), "bool": (bool, "true or false"), "str": (str, "a word")}
+"""The types an option may have, by their annotation, and what they are called."""
+
+
 def find(name: str, **options: Any) -> Cni:
     """The CNI of that mode, its options overridden. ValueError, with the nearest right word, for an unknown one."""
     make, preset = _maker(name)
-    fields = [f.name for f in dataclasses.fields(make)] if dataclasses.is_dataclass(make) else list(options)
-    for option in options:
-        if option not in fields:
-            raise ValueError(f"{name}: {_unknown('option', option, fields)}")
+    if dataclasses.is_dataclass(make):
+        fields = {f.name: str(f.type) for f in dataclasses.fields(make)}
+        for option, value in options.items():
+            if option not in fields:
+                raise ValueError(f"{name}: {_unknown('option', option, list(fields))}")
+            wanted = KINDS.get(fields[option])
+            if wanted is not None and type(value) is not wanted[0]:
+                raise ValueError(f"{name}: {option}: {wanted[1]} was expected, not {value!r}")
     try:
         cni: Cni = make(**{**preset, **options})
     except ValueError as error:

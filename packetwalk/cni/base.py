@@ -42,6 +42,18 @@ def tunnel(what: str, overhead: int) -> tuple[Need, ...]:
     )
 
 
+def within(what: str, value: int, low: int, high: int) -> None:
+    """ValueError, in one line, for an option that is out of its range."""
+    if not low <= value <= high:
+        raise ValueError(f"{what} {value} is out of range: {low} to {high} was expected")
+
+
+def check_mtu(mtu: int) -> None:
+    """ValueError for what no device takes; 0 leaves it to the CNI."""
+    if mtu:
+        within("mtu", mtu, 68, 65535)
+
+
 class Cni(Protocol):
     """A CNI. Those who inherit from it need to write name, ipam, setup_node, add_pod and peer only."""
 

@@ -8,7 +8,7 @@ from hashlib import sha512
 from typing import TYPE_CHECKING
 
 from packetwalk.cni.attach import bridge_add, bridge_pod
-from packetwalk.cni.base import ONE_SUBNET, POD_ADDRESSES, Cni, Need
+from packetwalk.cni.base import ONE_SUBNET, POD_ADDRESSES, Cni, Need, check_mtu
 from packetwalk.cni.ipam import HostLocal
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class FlatBridge(Cni):
     hairpin: bool = False
     ip_masq: bool = False
     segment: bool = False
+
+    def __post_init__(self) -> None:
+        check_mtu(self.mtu)
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from packetwalk.addr import Mac, Prefix
 from packetwalk.cni import felix
 from packetwalk.cni.attach import routed_pod
-from packetwalk.cni.base import BGP, BLOCK_ROUTES, POD_ADDRESSES, Cni, Need, tunnel
+from packetwalk.cni.base import BGP, BLOCK_ROUTES, POD_ADDRESSES, Cni, Need, check_mtu, tunnel, within
 from packetwalk.cni.ipam import Blocks
 from packetwalk.netns.device import Ipip, Vxlan
 
@@ -47,6 +48,10 @@ class Calico(Cni):
             raise ValueError(f"there is no encap {self.encap!r}; there are {', '.join(DEVICES)}")
         if self.cross_subnet and self.encap == "none":
             raise ValueError("cross_subnet says when to encapsulate: it needs encap ipip or vxlan")
+        check_mtu(self.mtu)
+        within("block_size", self.block_size, 20, 32)
+        if not re.fullmatch(r"3\.\d+(\.\d+)?", self.version):
+            raise ValueError(f"version {self.version!r}: one of Calico's, such as 3.30, was expected")
         if isinstance(self.reflectors, str):
             object.__setattr__(self, "reflectors", (self.reflectors,))
 

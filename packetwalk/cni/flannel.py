@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packetwalk.cni.attach import bridge_add, bridge_pod
-from packetwalk.cni.base import ONE_SUBNET, POD_ADDRESSES, Cni, Need, tunnel
+from packetwalk.cni.base import ONE_SUBNET, POD_ADDRESSES, Cni, Need, check_mtu, tunnel, within
 from packetwalk.cni.ipam import HostLocal
 from packetwalk.netns.device import Ipip, Vxlan
 
@@ -36,6 +36,9 @@ class Flannel(Cni):
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise ValueError(f"there is no backend {self.backend!r}; there are {', '.join(BACKENDS)}")
+        check_mtu(self.mtu)
+        within("vni", self.vni, 0, 0xFFFFFF)
+        within("port", self.port, 0, 65535)
 
     @property
     def name(self) -> str:
@@ -61,7 +64,6 @@ class Flannel(Cni):
 
     def setup_node(self, host: Host) -> None:
         """The tunnel gets the range's network address as a /32, which makes no route (vxlan_network.go, ipip.go)."""
-        bridge_add(host, BRIDGE, self._mtu(host))
         if self.backend == "vxlan":
             host.netns.link_add(self.device, self._vxlan(host))
         elif self.backend == "ipip":
@@ -69,6 +71,7 @@ class Flannel(Cni):
         if self.device:
             host.tunnel_ip = host.pod_cidr.addr
             host.netns.addr_add(self.device, f"{host.tunnel_ip}/32")
+        bridge_add(host, BRIDGE, self._mtu(host))
 
     def _vxlan(self, host: Host) -> Vxlan:
         """Made through netlink without `Learning`, hence nolearning; the MAC goes into the node's annotation."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packetwalk.cni.attach import routed_pod
-from packetwalk.cni.base import Cni, Need, tunnel
+from packetwalk.cni.base import Cni, Need, check_mtu, tunnel, within
 from packetwalk.cni.ipam import Blocks
 from packetwalk.netns.device import Geneve as Device
 
@@ -29,6 +29,11 @@ class Geneve(Cni):
     vni: int = 100
     mtu: int = 0
     block_size: int = 26
+
+    def __post_init__(self) -> None:
+        check_mtu(self.mtu)
+        within("vni", self.vni, 0, 0xFFFFFF)
+        within("block_size", self.block_size, 20, 32)
 
     @property
     def name(self) -> str:

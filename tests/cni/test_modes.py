@@ -105,3 +105,22 @@ def test_a_package_of_someone_else_s_adds_a_mode(monkeypatch: pytest.MonkeyPatch
     assert network["node-1"].device("tidy0").mtu == 1400
     with pytest.raises(ValueError, match="no CNI 'tidy-bride'; did you mean 'tidy-bridge'"):
         find("tidy-bride")
+
+
+BAD = [
+    ("flannel-vxlan:mtu=big", "flannel-vxlan: mtu: a number was expected, not 'big'"),
+    ("flannel-vxlan:mtu=60", "flannel-vxlan: mtu 60 is out of range: 68 to 65535 was expected"),
+    ("flannel-vxlan:direct_routing=maybe", "flannel-vxlan: direct_routing: true or false was expected, not 'maybe'"),
+    ("flannel-vxlan:vni=16777216", "flannel-vxlan: vni 16777216 is out of range"),
+    ("calico-ipip:version=next", "calico-ipip: version 'next': one of Calico's, such as 3.30, was expected"),
+    ("calico-ipip:block_size=33", "calico-ipip: block_size 33 is out of range: 20 to 32"),
+    ("calico-bgp:cross_subnet", "calico-bgp: cross_subnet says when to encapsulate"),
+    ("geneve:vni=abc", "geneve: vni: a number was expected, not 'abc'"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD, ids=[text for text, _ in BAD])
+def test_options_that_cannot_be(text: str, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parse(text)
+    assert message in str(error.value) and "\n" not in str(error.value)
