@@ -17,7 +17,7 @@ from packetwalk.source import SAMPLE, from_mode
 from packetwalk.trace import Flow, Reason, Trace
 from tests.netns.rooms import real
 
-HOST_GW = "flannel-host-gw"
+HOST_GW = "flat-bridge"  # routes as host-gw has them, and no rules of its own
 
 
 def ping(network: Network, size: int = -1, df: str = "") -> Trace:

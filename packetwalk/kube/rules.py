@@ -19,7 +19,8 @@ class Deferred(Ruleset):
         """Asked only for what is not there yet."""
         if name not in ("tables", "sets", "state"):
             raise AttributeError(name)
-        self.__dict__.update(vars(self._make()))
+        for key, value in vars(self._make()).items():
+            self.__dict__.setdefault(key, value)  # what somebody has set meanwhile stays
         return self.__dict__[name]
 
     def overlay(self) -> Ruleset:

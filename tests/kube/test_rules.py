@@ -1,6 +1,7 @@
 """A node's rules: what each CNI would have restored, made when somebody looks."""
 
 import re
+from copy import copy
 
 import pytest
 
@@ -8,7 +9,7 @@ from packetwalk.cni import MODES, find
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import default_cluster
 from packetwalk.kube.rules import Deferred
-from packetwalk.netns.netfilter import Ruleset
+from packetwalk.netns.netfilter import Ruleset, Table
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -43,3 +44,9 @@ def test_rules_are_made_once_and_only_when_asked_for() -> None:
     assert deferred.state == {} and made == [1]
     with pytest.raises(AttributeError, match="nothing"):
         _ = deferred.nothing
+
+
+def test_what_is_set_before_the_rules_are_made_stays() -> None:
+    changed = copy(Deferred(Ruleset))
+    changed.tables = {"filter": Table("filter")}
+    assert changed.sets == {} and list(changed.tables) == ["filter"]
