@@ -4,6 +4,7 @@ nf_reject_ipv4.c, net/ipv4/netfilter.c)."""
 from __future__ import annotations
 
 from packetwalk.addr import ANY
+from packetwalk.netns.device import Geneve, Vxlan
 from packetwalk.netns.route import output_route, ports_of
 from packetwalk.netns.target import Target
 from packetwalk.netns.visit import Skb, Visit
@@ -34,12 +35,18 @@ def reject(v: Visit, skb: Skb, target: Target) -> None:
     assert isinstance(ip, Ip)
     if kind == "tcp-reset":
         _reset(v, skb)
-    elif not ip.offset and not ip.mf:  # nf_send_unreach: what the checksum covers must be there to be verified
+    elif not ip.offset and (not ip.mf or _verified(v, skb)):  # nf_send_unreach: a first fragment's checksum fails
         offender = skb.copy()
         if skb.physin and skb.bridged:  # br_nf_forward_ip makes a bridged packet look like one for this host
             offender.pkt_type = "host"
         offender.error = Icmp(UNREACHABLE, CODES[kind])
         v.go("icmp_error", offender)
+
+
+def _verified(v: Visit, skb: Skb) -> bool:
+    """skb_csum_unnecessary: nobody looks at the checksum of what came in a UDP tunnel whose own one was right."""
+    device = v.t.devices.get(skb.physin or skb.dev)
+    return isinstance(device, Vxlan | Geneve) and device.udp_csum
 
 
 def _reset(v: Visit, skb: Skb) -> None:

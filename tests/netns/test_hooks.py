@@ -5,6 +5,7 @@ import pytest
 from packetwalk.addr import IPv4
 from packetwalk.netns.conntrack import CONFIRMED, Tracked
 from packetwalk.netns.device import Veth
+from packetwalk.netns.fragment import fragment
 from packetwalk.netns.hooks import Policy, Rewrite
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.seen import Hit
@@ -239,6 +240,16 @@ def test_a_first_fragment_is_rejected_in_silence() -> None:
     iptables(room, "filter", "-A FORWARD -j REJECT")
     steps = right(room, udp(LEFT, RIGHT, mf=True))
     assert sent(steps) == [] and reasons(steps) == [Reason.NETFILTER_DROP]
+
+
+def test_a_first_fragment_is_answered_only_where_nobody_verifies_its_checksum() -> None:
+    """nf_send_unreach: what a tunnel with checksums brought in counts as verified (skb_csum_unnecessary)."""
+    room = between()
+    vxlan(room, remote=RIGHT)
+    iptables(room, "filter", "-A FORWARD -j REJECT")
+    first = fragment(udp(LEFT, RIGHT, size=3000), 1400)[0]
+    assert sent(right(room, first)) == []
+    assert icmp_of(sent(room.receive("vx0", frame(first, M4), 0))[0]).type == UNREACHABLE
 
 
 def test_a_reset_comes_in_the_name_of_the_destination() -> None:
