@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from packetwalk.engine.walk import address_of, between, walk
     from packetwalk.kube.build import build
     from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
+    from packetwalk.kube.kubeproxy import KubeProxy
+    from packetwalk.kube.service import Endpoint, Service, ServicePort
     from packetwalk.netns.device import Bridge, Veth, Vxlan
     from packetwalk.netns.namespace import Netns
     from packetwalk.network import Network
@@ -46,6 +48,8 @@ _HOME = {
     "engine.walk": ("address_of", "between", "walk"),
     "kube.build": ("build",),
     "kube.cluster": ("Cluster", "Link", "Node", "Pod", "Rack"),
+    "kube.kubeproxy": ("KubeProxy",),
+    "kube.service": ("Endpoint", "Service", "ServicePort"),
     "netns.device": ("Bridge", "Veth", "Vxlan"),
     "netns.namespace": ("Netns",),
     "network": ("Network",),
@@ -61,12 +65,14 @@ __all__ = [
     "Bridge",
     "Calico",
     "Cluster",
+    "Endpoint",
     "Flannel",
     "FlatBridge",
     "Flow",
     "Geneve",
     "Hop",
     "IPv4",
+    "KubeProxy",
     "Link",
     "Mac",
     "Netns",
@@ -78,6 +84,8 @@ __all__ = [
     "Rack",
     "Reason",
     "Result",
+    "Service",
+    "ServicePort",
     "SnapshotError",
     "Step",
     "Trace",

@@ -30,9 +30,21 @@ class BadInput(Exception):
 
 def complete_room(ctx: typer.Context, incomplete: str) -> list[str]:
     """Rooms of the network that the command line names so far; none where it cannot be read."""
+    network = _named_so_far(ctx)
+    return [name for name in network.rooms if name.startswith(incomplete)] if network is not None else []
+
+
+def complete_destination(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The same, and services."""
+    network = _named_so_far(ctx)
+    names = (*network.rooms, *network.services) if network is not None else ()
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _named_so_far(ctx: typer.Context) -> Network | None:
     given = ctx.params
     try:
-        network = load_network(
+        return load_network(
             Path(given["snapshot"]) if given.get("snapshot") else None,
             file=Path(given["file"]) if given.get("file") else None,
             cni=given.get("cni"),
@@ -40,8 +52,7 @@ def complete_room(ctx: typer.Context, incomplete: str) -> list[str]:
             racks=int(given.get("racks") or 1),
         )
     except (BadInput, ValueError):
-        return []
-    return [name for name in network.rooms if name.startswith(incomplete)]
+        return None
 
 
 def complete_table(incomplete: str) -> list[str]:
@@ -83,7 +94,10 @@ SetOption = Annotated[
 ]
 Src = Annotated[str, typer.Argument(metavar="SRC", help="Room that sends.", autocompletion=complete_room)]
 Dst = Annotated[
-    str, typer.Argument(metavar="DST", help="Room or IPv4 address it sends to.", autocompletion=complete_room)
+    str,
+    typer.Argument(
+        metavar="DST", help="Room, service or IPv4 address, perhaps with :PORT.", autocompletion=complete_destination
+    ),
 ]
 IcmpOption = Annotated[bool, typer.Option("--icmp", help="An echo request (the default).")]
 UdpOption = Annotated[int | None, typer.Option("--udp", metavar="PORT", help="A UDP datagram to that port.")]
@@ -164,9 +178,7 @@ def make_flow(
     size: int | None, ttl: int | None, df: bool | None,
 ) -> Flow:  # fmt: skip
     """The flow that the options describe, checked against the network."""
-    from packetwalk.addr import IPv4
-    from packetwalk.engine.walk import address_of
-    from packetwalk.trace import Flow
+    from packetwalk.engine.walk import between
 
     kinds = [kind for kind, given in (("icmp", icmp), ("udp", udp is not None), ("tcp", tcp is not None)) if given]
     if len(kinds) > 1:
@@ -176,22 +188,20 @@ def make_flow(
     within("--udp", udp, 1, 65535)
     within("--tcp", tcp, 1, 65535)
     known(src, network.rooms, "room")
+    if dst.count(":") > 1:
+        raise BadInput(f"{dst!r} is no IPv4 address; IPv6 is not modelled")
+    name, colon, _ = dst.partition(":")
+    if colon and icmp:
+        raise BadInput(f"{dst!r} has a port, which --icmp has no use for")
+    if not (name[:1].isdecimal() and "." in name):
+        known(name, (*network.rooms, *network.services), "room or service" if network.services else "room")
+    modes = {None: "", True: "do", False: "dont"}
     try:
-        if dst in network:
-            address, to = address_of(network, dst), dst
-        elif dst[:1].isdecimal() and "." in dst:
-            address, to = IPv4(dst), ""
-        elif ":" in dst:
-            raise BadInput(f"{dst!r} is no IPv4 address; IPv6 is not modelled")
-        else:
-            raise BadInput(known(dst, network.rooms, "room"))
+        return between(
+            network, src, dst, udp=udp or 0, tcp=tcp or 0, size=-1 if size is None else size, ttl=ttl or 0, df=modes[df]
+        )
     except (KeyError, ValueError) as error:
         raise BadInput(str(error.args[0])) from None
-    modes = {None: "", True: "do", False: "dont"}
-    kind = kinds[0] if kinds else "icmp"
-    return Flow(
-        kind, src, address, udp or tcp or 0, size=-1 if size is None else size, ttl=ttl or 0, df=modes[df], to=to
-    )
 
 
 def emit(text: str) -> None:

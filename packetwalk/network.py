@@ -12,6 +12,7 @@ from packetwalk.netns.namespace import Netns
 if TYPE_CHECKING:
     import networkx
 
+    from packetwalk.addr import IPv4
     from packetwalk.netns.chooser import RoomChooser
 
 End = tuple[str, str]
@@ -37,6 +38,7 @@ class Network:
         self.rooms: dict[str, Netns] = {}
         self.wires: dict[End, Wire] = {}
         self.roles: dict[str, str] = {}
+        self.services: dict[str, IPv4] = {}  # what a DNS would know: names that lead to an address of no room
         self.chooser: RoomChooser | None = None  # draws for all rooms of an overlay; None: each draws for itself
 
     def __getitem__(self, room: str) -> Netns:
@@ -115,7 +117,7 @@ class Network:
         """A network to learn into: rooms are copied when first entered, configuration and wires are shared."""
         copy = Network(self.name)
         copy.rooms = Overlay(self.rooms, copy)
-        copy.wires, copy.roles = self.wires, self.roles
+        copy.wires, copy.roles, copy.services = self.wires, self.roles, self.services
         return copy
 
     def visited(self) -> list[str]:

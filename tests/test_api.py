@@ -9,10 +9,10 @@ import packetwalk
 from packetwalk import source
 
 NAMES = [
-    "SAMPLE", "Bridge", "Calico", "Cluster", "Flannel", "FlatBridge", "Flow", "Geneve", "Hop", "IPv4", "Link", "Mac",
-    "Netns", "Network", "Node", "Packet", "Pod", "Prefix", "Rack", "Reason", "Result", "SnapshotError", "Step", "Trace",
-    "Veth", "Vxlan", "address_of", "between", "build", "compare", "load_cluster", "load_costs", "load_snapshot", "walk",
-    "whatif",
+    "SAMPLE", "Bridge", "Calico", "Cluster", "Endpoint", "Flannel", "FlatBridge", "Flow", "Geneve", "Hop", "IPv4",
+    "KubeProxy", "Link", "Mac", "Netns", "Network", "Node", "Packet", "Pod", "Prefix", "Rack", "Reason", "Result",
+    "Service", "ServicePort", "SnapshotError", "Step", "Trace", "Veth", "Vxlan", "address_of", "between", "build",
+    "compare", "load_cluster", "load_costs", "load_snapshot", "walk", "whatif",
 ]  # fmt: skip
 
 

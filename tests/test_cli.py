@@ -208,7 +208,8 @@ def test_explain(capsys: Capture) -> None:
         0, "Packets that came in by a device named cali... are dropped without a word.\n",
     )  # fmt: skip
     assert main(["explain", "-A FORWARD -p udp -h", "--room", "node-1"]) == 2
-    assert ask(capsys, "explain KUBE-MARK-MASQ")[1].endswith(". No room of this network has it.\n")
+    assert "Packets get mark 0x4000 set." in ask(capsys, "explain KUBE-MARK-MASQ")[1]
+    assert ask(capsys, "explain FLANNEL-FWD")[1].endswith(". No room of this network has it.\n")
 
 
 COMMANDS = (
@@ -233,6 +234,8 @@ def test_every_command_has_its_help_tested() -> None:
         ("packetwalk sh", ["show"]),
         ("packetwalk walk nod", ["node-1", "node-2"]),
         ("packetwalk walk a nod", ["node-1", "node-2"]),
+        ("packetwalk walk a we", ["web", "web.default"]),
+        ("packetwalk walk we", []),
         ("packetwalk show node-1 r", ["routes", "rules"]),
         ("packetwalk walk --snapshot tests/recordings/G315 h", ["h1", "h2", "h3"]),
         ("packetwalk walk --snapshot /nowhere h", []),

@@ -53,7 +53,7 @@ def test_agree_shows_where_a_kernel_differs(tmp_path: Path, capsys: Capture) -> 
         ("agree nowhere", "nowhere: no such folder"),
         (f"agree {SAMPLE}", "recording.json: this file is missing"),
         (f"agree {SAMPLE} -o yaml", "there is no output format 'yaml'; there are text, json"),
-        ("prove a nobody", "there is no room 'nobody'"),
+        ("prove a nobody", "there is no room or service 'nobody'"),
         ("prove a b --ttl 0", "--ttl 0 is out of range: 1 to 255 was expected"),
         ("prove a b --timeout 0", "--timeout 0 is out of range: 0.1 to 60 was expected"),
         ("prove a b -o jsn", "did you mean 'json'?"),

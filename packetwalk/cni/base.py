@@ -89,6 +89,10 @@ class Cni(Protocol):
         """What iptables-save shows of the CNI on a node that has all its pods."""
         return ""
 
+    def rules_above(self, chain: str) -> int:
+        """How many of its rules in a built-in chain stand above those of kube-proxy; the others stand below."""
+        return 0
+
     def ipsets(self, host: Host) -> str:
         """The sets its rules ask, as ipset save shows them."""
         return ""

@@ -141,6 +141,10 @@ class Calico(Cni):
             via = peer.ip if peer.ip in place.subnet else place.gateway
             tables.route_add(block, via=via, dev=peer.nic, proto="bird", metric=metric)
 
+    def rules_above(self, chain: str) -> int:
+        """ChainInsertMode is Insert; but in POSTROUTING Felix appends, and in FORWARD two rules come last."""
+        return 0 if chain == "POSTROUTING" else 1
+
     def iptables(self, host: Host) -> str:
         return felix.iptables(self.encap, self.device, [pod.hostif for pod in host.pods])
 

@@ -14,12 +14,14 @@ from packetwalk import cni as networks
 from packetwalk.document.tree import Place, Problem, Tree
 from packetwalk.hint import unknown
 from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
+from packetwalk.kube.kubeproxy import KubeProxy
+from packetwalk.kube.service import Endpoint, Service, ServicePort
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from packetwalk.cni import Cni
-    from packetwalk.document.model import Document, LinkPart
+    from packetwalk.document.model import Document, LinkPart, ServicePart
 
 WORDS = {
     "int_parsing": "a whole number was expected, not {input!r}",
@@ -57,7 +59,13 @@ class ClusterFile:
         self.cni = cni
 
     def cluster(self) -> Cluster:
-        """The cluster that it describes."""
+        """The cluster that it describes. DocumentError for a part of it that cannot be."""
+        try:
+            return self._cluster()
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def _cluster(self) -> Cluster:
         d = self.document
         nodes = d.nodes if isinstance(d.nodes, int) else [Node(**n.model_dump()) for n in d.nodes]
         names = self._node_names()
@@ -69,9 +77,11 @@ class ClusterFile:
         racks = d.racks if isinstance(d.racks, int) else [
             Rack(r.name, r.subnet, r.gateway, tuple(r.switches), tuple((a, b) for a, b in r.cables)) for r in d.racks
         ]  # fmt: skip
+        proxy = d.kube_proxy
         return Cluster(
             nodes, self.cni, racks, d.spines, d.pod_cidr, d.service_cidr, d.node_cidr, _link(d.link), _link(d.uplink),
-            d.nic, d.outside, d.seed, pods,
+            d.nic, d.outside, d.seed, pods, [_service(s) for s in d.services],
+            KubeProxy(**{**proxy.model_dump(), "node_port_addresses": tuple(proxy.node_port_addresses)}),
         )  # fmt: skip
 
     def _node_names(self) -> dict[str, str]:
@@ -205,8 +215,8 @@ def _option(mode: str, name: str, value: Any) -> Any:
 
 def _strangers(tree: Tree, data: dict[str, Any]) -> Iterator[Problem]:
     """Names used twice, and names of nodes, racks and switches that are nowhere."""
-    nodes, racks, pods = (_entries(data, part) for part in ("nodes", "racks", "pods"))
-    for part, entries in (("nodes", nodes), ("racks", racks), ("pods", pods)):
+    nodes, racks, pods, services = (_entries(data, part) for part in ("nodes", "racks", "pods", "services"))
+    for part, entries in (("nodes", nodes), ("racks", racks), ("pods", pods), ("services", services)):
         seen: dict[object, int] = {}
         for i, entry in entries:
             name = (entry.get("namespace", "default"), entry.get("name"))
@@ -224,6 +234,16 @@ def _strangers(tree: Tree, data: dict[str, Any]) -> Iterator[Problem]:
     for i, entry in pods:
         if entry.get("node") not in {str(n) for n in range(1, len(node_names) + 1)}:
             yield from _stranger(tree, ("pods", i, "node"), entry, node_names)
+
+
+    rooms = [_room(str(e.get("namespace", "default")), str(e["name"])) for _, e in pods if "name" in e]
+    for i, entry in services:
+        namespace = str(entry.get("namespace", "default"))
+        behind = entry.get("pods")
+        for n, name in enumerate(behind if isinstance(behind, list) else ()):
+            if isinstance(name, str) and _room(namespace, name) not in rooms:
+                place = tree.at(("services", i, "pods", n))
+                yield Problem(*place, f"services[{i}].pods[{n}]: {unknown('pod', _room(namespace, name), rooms)}")
 
 
 def _stranger(tree: Tree, path: tuple[str, int, str], entry: dict[str, Any], names: list[str]) -> Iterator[Problem]:
@@ -250,3 +270,21 @@ def _words(message: str) -> set[str]:
 
 def _link(part: LinkPart) -> Link:
     return Link(**part.model_dump())
+
+
+def _service(part: ServicePart) -> Service:
+    """A service; `port` with what goes with it is one port, and a pod is looked for in the service's own namespace."""
+    ports = tuple(ServicePort(**p.model_dump()) for p in part.ports)
+    if part.port:
+        ports = (ServicePort(part.port, "", part.protocol, part.target_port, part.node_port),)
+    fields = part.model_dump(exclude={"port", "target_port", "node_port", "protocol", "pods"})
+    lists = ("external_ips", "load_balancer_ips", "load_balancer_source_ranges")
+    pods = [Endpoint(pod=_room(part.namespace, name)) for name in part.pods]
+    others = [Endpoint(**{**e.model_dump(), "zones": tuple(e.zones)}) for e in part.endpoints]
+    type = part.type or ("NodePort" if any(p.node_port for p in ports) else "ClusterIP")
+    return Service(**{**fields, **{name: tuple(fields[name]) for name in lists}, "type": type, "ports": ports,
+                      "endpoints": (*pods, *others)})  # fmt: skip
+
+
+def _room(namespace: str, pod: str) -> str:
+    return pod if namespace == "default" or "/" in pod else f"{namespace}/{pod}"

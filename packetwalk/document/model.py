@@ -9,10 +9,22 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
 from packetwalk.addr import IPv4, Mac, Prefix
 from packetwalk.edit import RATES, TIMES, quantity
+from packetwalk.hint import unknown
+from packetwalk.kube.service import AFFINITIES, HEADLESS, POLICIES, PROTOCOLS, TYPES
 
 VERSION = 1
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -46,6 +58,19 @@ def _cidr(text: str) -> str:
     return str(Prefix.parse(text))
 
 
+def _cluster_ip(text: str) -> str:
+    return text if text == HEADLESS else _ip(text)
+
+
+def _one_of(what: str, words: tuple[str, ...]) -> tuple[AfterValidator, WithJsonSchema]:
+    def check(text: str) -> str:
+        if text not in words:
+            raise ValueError(unknown(what, text, words))
+        return text
+
+    return AfterValidator(check), WithJsonSchema({"type": "string", "enum": list(words)})
+
+
 def _measured(units: Mapping[str, int]) -> Callable[[Any], int]:
     return lambda value: quantity(units)(value if isinstance(value, str) else "")
 
@@ -66,6 +91,11 @@ Ethernet = Annotated[str, AfterValidator(_mac), _text("mac", "02:00:00:00:00:01"
 Cidr = Annotated[str, AfterValidator(_cidr), _text("cidr", "10.244.0.0/16")]
 Rate = Annotated[int, BeforeValidator(_measured(RATES)), _text("rate", "10gbit")]
 Delay = Annotated[int, BeforeValidator(_measured(TIMES)), _text("delay", "5us")]
+ClusterIp = Annotated[str, AfterValidator(_cluster_ip), _text("ipv4", "10.96.0.10")]
+Protocol = Annotated[str, *_one_of("protocol", PROTOCOLS)]
+ServiceType = Annotated[str, *_one_of("type", TYPES)]
+Policy = Annotated[str, *_one_of("traffic policy", POLICIES)]
+Affinity = Annotated[str, *_one_of("session affinity", AFFINITIES)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -107,7 +137,8 @@ class NodePart(Part):
     pod_cidr: Cidr = Field(default="", description="Its range, or its first block.")
     tunnel_ip: Address = Field(default="", description="The address of its tunnel device.")
     mac: Ethernet = Field(default="", description="Of its network card; drawn from the seed if left out.")
-    control_plane: bool = False
+    control_plane: bool = Field(default=False, description="It runs an API server.")
+    zone: str = Field(default="", description="Its topology zone, for the hints of endpoints.")
 
 
 class PodPart(Part):
@@ -123,6 +154,72 @@ class PodPart(Part):
     containers: list[Name] = ["app"]
 
 
+class ServicePortPart(Part):
+    """A port of a service."""
+
+    port: PortNumber
+    name: str = Field(default="", description="Needed where there are several.")
+    protocol: Protocol = "TCP"
+    target_port: int = Field(default=0, ge=0, le=65535, description="The pods' own port; the same if left out.")
+    node_port: int = Field(default=0, ge=0, le=65535, description="Drawn if left out and the type wants one.")
+
+
+class EndpointPart(Part):
+    """A pod, by the name of its room, or an address behind a service, and its conditions."""
+
+    ip: Address = ""
+    node: str = ""
+    pod: str = ""
+    ready: bool = True
+    serving: bool | None = Field(default=None, description="As ready if left out.")
+    terminating: bool = False
+    zones: list[str] = Field(default=[], description="Its topology hints.")
+
+
+class ServicePart(Part):
+    """A Kubernetes service. Either `port` or `ports`; `pods` are endpoints that are ready."""
+
+    name: Name
+    namespace: Name = "default"
+    type: ServiceType = Field(default="", description="ClusterIP, or NodePort with node_port.")
+    port: int = Field(default=0, ge=0, le=65535)
+    target_port: int = Field(default=0, ge=0, le=65535)
+    node_port: int = Field(default=0, ge=0, le=65535)
+    protocol: Protocol = "TCP"
+    ports: list[ServicePortPart] = []
+    pods: list[str] = Field(default=[], description="Pods of its namespace.")
+    endpoints: list[EndpointPart] = []
+    cluster_ip: ClusterIp = Field(default="", description="The next free one if left out; None makes it headless.")
+    external_ips: list[Address] = []
+    load_balancer_ips: list[Address] = []
+    load_balancer_source_ranges: list[Cidr] = []
+    external_traffic_policy: Policy = "Cluster"
+    internal_traffic_policy: Policy = "Cluster"
+    session_affinity: Affinity = "None"
+    session_affinity_timeout: int = Field(default=10800, ge=1, le=86400, description="Seconds.")
+    health_check_node_port: int = Field(default=0, ge=0, le=65535)
+
+    @model_validator(mode="after")
+    def _has_ports(self) -> ServicePart:
+        if bool(self.port) == bool(self.ports):
+            raise ValueError(f"service {self.name!r} needs port or ports, and not both")
+        return self
+
+
+class KubeProxyPart(Part):
+    """Settings of kube-proxy on every node, in iptables mode."""
+
+    masquerade_all: bool = False
+    masquerade_bit: int = Field(default=14, ge=0, le=31)
+    detect_local: str = Field(
+        default="ClusterCIDR",
+        description="Who counts as a pod: ClusterCIDR, NodeCIDR, BridgeInterface:NAME or InterfaceNamePrefix:PREFIX.",
+    )
+    localhost_node_ports: bool = True
+    node_port_addresses: list[Cidr] = Field(default=[], description="Networks that serve node ports; all if empty.")
+    random_fully: bool = True
+
+
 class Document(Part):
     """A cluster: nodes, pods, address ranges, the fabric below, and the CNI that fills the nodes."""
 
@@ -134,6 +231,8 @@ class Document(Part):
         Field(description="How many (node-1, node-2 and so on), or which.")
     )
     pods: list[PodPart] = []
+    services: list[ServicePart] = []
+    kube_proxy: KubeProxyPart = KubeProxyPart()
     racks: Annotated[Annotated[Count, Tag("word")] | Annotated[list[RackPart], Tag("list")], Discriminator(_shape)] = (
         Field(default=1, description="How many, or which; each is a subnet.")
     )
@@ -151,7 +250,8 @@ class Document(Part):
 
 PARTS: dict[Any, type[Part]] = {
     (): Document, ("nodes",): NodePart, ("racks",): RackPart, ("pods",): PodPart,
-    ("link",): LinkPart, ("uplink",): LinkPart,
+    ("link",): LinkPart, ("uplink",): LinkPart, ("kube_proxy",): KubeProxyPart,
+    ("services",): ServicePart, ("services", "ports"): ServicePortPart, ("services", "endpoints"): EndpointPart,
 }  # fmt: skip
 """Which part stands where, by the names on the way to it."""
 

@@ -124,23 +124,39 @@ _SEND_ERRORS = frozenset(
 
 
 class Named(Protocol):
-    """What has a network namespace of its own, such as a pod."""
+    """What a walk may begin or end at, such as a pod or a service."""
 
     @property
     def room(self) -> str:
-        """What the namespace is called."""
+        """Its network namespace, or its name in `network.services`."""
 
 
 def between(network: Network, src: str | Named, dst: str | Named, *, udp: int = 0, tcp: int = 0, size: int = -1,
             ttl: int = 0, df: str = "") -> Flow:  # fmt: skip
-    """The flow from a room to another, or to an address: an echo request unless a port is given.
+    """The flow from a room to another, to a service, or to an address; behind a colon the port, of TCP unless told.
 
-    size, ttl and df as in Flow. KeyError or ValueError, in one line, for a room that is not there or has no address.
+    An echo request unless there is a port. size, ttl and df as in Flow. KeyError or ValueError, in one line, for a name
+    that leads nowhere, and for two ports.
     """
     source, to = (end if isinstance(end, str) else end.room for end in (src, dst))
-    address = IPv4(to) if to[:1].isdecimal() and to not in network else address_of(network, to)
+    name, colon, port = to.partition(":")
+    if colon:
+        if not port.isdecimal() or not 1 <= int(port) <= 65535:
+            raise ValueError(f"{to!r}: a port from 1 to 65535 was expected behind the colon, not {port!r}")
+        if int(port) != (tcp or udp or int(port)):
+            raise ValueError(f"{to!r} has a port, and so has --{'tcp' if tcp else 'udp'} {tcp or udp}")
+        tcp = 0 if udp else int(port)
     kind = "tcp" if tcp else "udp" if udp else "icmp"
-    return Flow(kind, source, address, tcp or udp, size=size, ttl=ttl, df=df, to=to if to in network else "")
+    address, named = destination(network, name), name in network or name in network.services
+    return Flow(kind, source, address, tcp or udp, size=size, ttl=ttl, df=df, to=name if named else "")
+
+
+def destination(network: Network, name: str) -> IPv4:
+    """The address of a room, a service (a room of the same name goes first; `name.namespace` is the service), or the
+    address itself. KeyError for a name that leads nowhere, ValueError for what is no address."""
+    if name not in network and name in network.services:
+        return network.services[name]
+    return IPv4(name) if name[:1].isdecimal() and name not in network else address_of(network, name)
 
 
 def walk(network: Network, flow: Flow | str | Named, dst: str | Named = "", *, udp: int = 0, tcp: int = 0,

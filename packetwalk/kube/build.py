@@ -15,13 +15,18 @@ from packetwalk.collector import collector_paused
 from packetwalk.kube.chance import hex_of, mac_of
 from packetwalk.kube.cidr import Ipam
 from packetwalk.kube.cluster import Cluster, Node, Pod
+from packetwalk.kube.controlplane import API_PORT, filled, kubernetes
 from packetwalk.kube.fabric import Fabric
+from packetwalk.kube.kubeproxy import KubeProxy, ProxiedNode, iptables
 from packetwalk.kube.layout import Layout, Place, layout
 from packetwalk.kube.rules import written
+from packetwalk.kube.service import Service
 from packetwalk.netns.device import Veth
 from packetwalk.netns.namespace import Netns
+from packetwalk.netns.netfilter import Ruleset
 from packetwalk.netns.shared import Shared
 from packetwalk.network import Network
+from packetwalk.snapshot.iptables_save import read_iptables
 
 
 @dataclass(eq=False)
@@ -127,8 +132,8 @@ def _built(cluster: Cluster, plan: Layout) -> Network:
         hosts[host.name] = host
     for host in hosts.values():
         cluster.cni.setup_node(host)
-        host.netns.netfilter = written(partial(cluster.cni.iptables, host), partial(cluster.cni.ipsets, host))
     _pods(cluster, hosts)
+    _rules(cluster, hosts, _services(cluster, hosts))
     _peers(cluster, hosts.values())
     for seat in plan.seats:
         cluster.cni.settle(hosts[seat.node.name])
@@ -156,6 +161,49 @@ def _pods(cluster: Cluster, hosts: dict[str, Host]) -> None:
         cluster.cni.add_pod(host, sandbox)
         for port in pod.listen:
             netns.listen(port)
+
+
+def _services(cluster: Cluster, hosts: dict[str, Host]) -> tuple[Service, ...]:
+    """The services with nothing left open; the network learns their names. API servers listen where they are."""
+    planes = [host for host in hosts.values() if host.node.control_plane]
+    asked = list(cluster.services)
+    network, cidr = next(iter(hosts.values())).network, next(iter(hosts.values())).plan.service_cidr
+    if planes and not any(s.full_name == "default/kubernetes" for s in asked):
+        asked.insert(0, kubernetes(((host.name, host.ip) for host in planes), cidr))
+    for host in planes:
+        host.netns.listen(API_PORT)
+    where = {pod.name: (pod.ip, host.name) for host in hosts.values() for pod in host.pods}
+    services = filled(asked, cidr, where)
+    for service in services:
+        if not service.headless:
+            names = (service.room, service.name) if service.namespace == "default" else (service.room,)
+            network.services.update(dict.fromkeys(names, IPv4(service.cluster_ip)))
+    return services
+
+
+def _rules(cluster: Cluster, hosts: dict[str, Host], services: tuple[Service, ...]) -> None:
+    """What iptables holds on each node: the CNI's rules, and kube-proxy's where there are services.
+
+    kube-proxy lets 127.0.0.1 be routed for node ports on localhost, and has conntrack forget connections sooner.
+    """
+    known: dict[str, Ruleset] = {}
+    for host in hosts.values():
+        proxied = partial(_proxied, cluster.kube_proxy, host, services, known) if services else None
+        texts = partial(cluster.cni.iptables, host), partial(cluster.cni.ipsets, host)
+        host.netns.netfilter = written(*texts, proxied, cluster.cni.rules_above)
+        if services:
+            for key, value in cluster.kube_proxy.sysctls.items():
+                host.netns.sysctl(key, value)
+
+
+def _proxied(proxy: KubeProxy, host: Host, services: tuple[Service, ...], known: dict[str, Ruleset]) -> Ruleset:
+    """kube-proxy's rules on a node. Nodes for which it writes the same text share them (`known`)."""
+    detector = proxy.local_detector(str(host.plan.pod_cidr), str(host.pod_cidr))
+    addrs = tuple(addr.local for device in host.netns.devices.values() for addr in device.addrs)
+    text = iptables(proxy, ProxiedNode(host.name, host.ip, addrs, detector, host.node.zone), services)
+    if text not in known:
+        known[text] = read_iptables(text, "kube-proxy")
+    return known[text]
 
 
 def _peers(cluster: Cluster, hosts: Collection[Host]) -> None:

@@ -3,10 +3,12 @@
     cluster = Cluster(nodes=2, cni=Calico("ipip"))
     a = cluster.pod("a", node=1)
     b = cluster.pod("b", node=2, listen=80)
+    web = cluster.service("web", port=80, pods=[b])
     net = build(cluster)
     flannel = build(cluster.using(Flannel("vxlan")))
 
-Everything but the list of pods is frozen. What is left open (addresses, ranges, racks) is filled in by `layout`.
+Everything but the lists of pods and services is frozen. What is left open (addresses, ranges, racks) is filled in by
+`layout`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from packetwalk.kube.kubeproxy import KubeProxy
+from packetwalk.kube.service import Endpoint, Service, ServicePort
 
 if TYPE_CHECKING:
     from packetwalk.cni import Cni
@@ -50,7 +55,7 @@ class Node:
     """A machine that runs pods. Where empty, the rack is the next in turn, and addresses and ranges the next free ones.
 
     pod_cidr: its range, or its first block; tunnel_ip: the address of its tunnel device (Calico, Geneve); switch: the
-    one of its rack that it is plugged into.
+    one of its rack that it is plugged into; zone: its topology.kubernetes.io/zone. A control_plane runs an API server.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Node:
     tunnel_ip: str = ""
     mac: str = ""
     control_plane: bool = False
+    zone: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,8 @@ class Cluster:
     nodes, racks: how many, or which. spines: 0 joins the racks by one router; more make every rack's switch a router
     (a leaf) that is wired to each spine. pod_cidr, node_cidr: the usual ones that are large enough, where empty.
     link joins nodes to switches, uplink switches and routers. nic: what a node's network card is called. outside: the
-    network of the host `out`, beyond the cluster's router.
+    network of the host `out`, beyond the cluster's router. kube_proxy: its settings, on every node; it writes where
+    there are services.
     """
 
     nodes: int | Sequence[Node]
@@ -109,6 +116,8 @@ class Cluster:
     outside: str = "203.0.113.0/24"
     seed: int = 0
     pods: list[Pod] = field(default_factory=list)
+    services: list[Service] = field(default_factory=list)
+    kube_proxy: KubeProxy = field(default_factory=KubeProxy)
 
     def pod(self, name: str, node: int | str, *, listen: int | Iterable[int] = (), namespace: str = "default",
             ip: str = "", mac: str = "", containers: Iterable[str] = ("app",)) -> Pod:  # fmt: skip
@@ -117,6 +126,21 @@ class Cluster:
         pod = Pod(name, self._node_name(name, node), namespace, ports, ip, mac, containers=tuple(containers))
         self.pods.append(pod)
         return pod
+
+    def service(self, name: str, port: int | Iterable[ServicePort], *, pods: Iterable[Pod | Endpoint] = (),
+                target_port: int = 0, node_port: int = 0, protocol: str = "TCP", type: str = "", ip: str = "",
+                **options: Any) -> Service:  # fmt: skip
+        """Add a service on a port, or on several ServicePorts, with pods behind it that are ready, or Endpoints.
+
+        type: ClusterIP, or NodePort where a node_port is given. ip: its cluster IP, the next free one unless told.
+        options: all other fields of a Service.
+        """
+        ports = (ServicePort(port, "", protocol, target_port, node_port),) if isinstance(port, int) else tuple(port)
+        endpoints = tuple(p if isinstance(p, Endpoint) else Endpoint(pod=p.room) for p in pods)
+        type = type or ("NodePort" if any(p.node_port for p in ports) else "ClusterIP")
+        service = Service(name, ports, endpoints, type=type, cluster_ip=ip, **options)
+        self.services.append(service)
+        return service
 
     def _node_name(self, pod: str, node: int | str) -> str:
         names = [n.name for n in numbered(self.nodes)]
@@ -128,7 +152,7 @@ class Cluster:
 
     def using(self, cni: Cni) -> Cluster:
         """The same cluster with another CNI."""
-        return dataclasses.replace(self, cni=cni, pods=list(self.pods))
+        return dataclasses.replace(self, cni=cni, pods=list(self.pods), services=list(self.services))
 
 
 def numbered(nodes: int | Sequence[Node]) -> tuple[Node, ...]:
@@ -137,9 +161,13 @@ def numbered(nodes: int | Sequence[Node]) -> tuple[Node, ...]:
 
 
 def default_cluster(cni: Cni, *, nodes: int = 2, racks: int = 1, seed: int = 0) -> Cluster:
-    """What commands walk on when no file is given: pods a and c on node-1, b on node-2, all listening on 80."""
+    """What commands walk on when no file is given: pods a and c on node-1, b on node-2, all listening on 80.
+
+    The service web leads to b and c, also by port 30080 of every node.
+    """
     cluster = Cluster(nodes, cni, racks, seed=seed)
     cluster.pod("a", 1, listen=80)
-    cluster.pod("c", 1, listen=80)
-    cluster.pod("b", 2 if nodes > 1 else 1, listen=80)
+    c = cluster.pod("c", 1, listen=80)
+    b = cluster.pod("b", 2 if nodes > 1 else 1, listen=80)
+    cluster.service("web", 80, pods=[b, c], node_port=30080)
     return cluster

@@ -81,6 +81,13 @@ class KubeProxy:
     def mark(self) -> str:
         return f"{1 << self.masquerade_bit:#x}"
 
+    @property
+    def sysctls(self) -> dict[str, int]:
+        """What it sets on a node: route_localnet for node ports on localhost, and its own timeouts of connections."""
+        timeout = "net.netfilter.nf_conntrack_tcp_timeout"
+        localhost = {"net.ipv4.conf.all.route_localnet": 1} if self.localhost_node_ports else {}
+        return {**localhost, f"{timeout}_established": 86400, f"{timeout}_close_wait": 3600}
+
     def local_detector(self, cluster_cidr: str, node_cidr: str) -> str:
         """The match that says a pod has sent a packet, such as `-s 10.244.0.0/16`; empty where there is none."""
         mode, _, name = self.detect_local.partition(":")

@@ -28,12 +28,38 @@ class Deferred(Ruleset):
         return Deferred(lambda: Ruleset.overlay(self))
 
 
-def written(iptables: Callable[[], str], ipsets: Callable[[], str]) -> Ruleset:
-    """The rules and sets that iptables-restore and ipset restore would make of these texts."""
+def written(iptables: Callable[[], str], ipsets: Callable[[], str], proxied: Callable[[], Ruleset] | None = None,
+            above: Callable[[str], int] = lambda chain: 0) -> Ruleset:  # fmt: skip
+    """The rules and sets that iptables-restore and ipset restore would make of these texts, which are a CNI's.
+
+    proxied: kube-proxy's rules, and above: see `beside`.
+    """
 
     def make() -> Ruleset:
         ruleset = read_iptables(iptables(), "iptables")
         ruleset.sets.update(read_ipsets(ipsets(), "ipset"))
-        return ruleset
+        return ruleset if proxied is None else beside(proxied(), ruleset, above)
 
     return Deferred(make)
+
+
+def beside(proxied: Ruleset, ruleset: Ruleset, above: Callable[[str], int]) -> Ruleset:
+    """kube-proxy's rules and a CNI's in one; nodes share kube-proxy's own chains.
+
+    In a built-in chain the first `above(chain)` rules of the CNI come before kube-proxy's, the others after them.
+    """
+    both = Ruleset()
+    both.sets = ruleset.sets
+    for name in dict.fromkeys((*ruleset.tables, *proxied.tables)):
+        table = both.table(name)
+        theirs, ours = (r.tables[name].chains if name in r.tables else {} for r in (ruleset, proxied))
+        built_in = set(table.chains)
+        table.chains.update({n: chain for n, chain in (*ours.items(), *theirs.items()) if n not in built_in})
+        for chain in built_in:
+            first, middle = (r[chain].rules if chain in r else [] for r in (theirs, ours))
+            if chain in theirs:
+                table.chains[chain].policy = theirs[chain].policy
+            cut = above(chain)
+            for rule in (*first[:cut], *middle, *first[cut:]):
+                table.append(rule)
+    return both

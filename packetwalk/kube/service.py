@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
+ALLOCATED = ("NodePort", "LoadBalancer")  # the types whose ports get a node port each
 POLICIES = ("Cluster", "Local")
 AFFINITIES = ("None", "ClientIP")
 HEADLESS = "None"
@@ -93,6 +94,8 @@ class Service:
             seen.add((port.port, port.protocol))
             if len(self.ports) > 1 and not port.name:
                 raise ValueError(f"service {self.name!r} has several ports, so each needs a name")
+            if port.node_port and self.type not in ALLOCATED:
+                raise ValueError(f"service {self.name!r} has node port {port.node_port}, but is a {self.type}")
 
     @property
     def full_name(self) -> str:
@@ -100,9 +103,9 @@ class Service:
         return f"{self.namespace}/{self.name}"
 
     @property
-    def short_name(self) -> str:
-        """What a command line calls it: `name`, or `name.namespace` outside of default, as DNS does."""
-        return self.name if self.namespace == "default" else f"{self.name}.{self.namespace}"
+    def room(self) -> str:
+        """What a walk to it is told: `name.namespace`, as in DNS. No network namespace is called so."""
+        return f"{self.name}.{self.namespace}"
 
     @property
     def headless(self) -> bool:

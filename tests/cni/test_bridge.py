@@ -3,7 +3,7 @@
 from packetwalk.cni import FlatBridge
 from packetwalk.engine.walk import walk
 from packetwalk.kube.build import build
-from packetwalk.kube.cluster import default_cluster
+from packetwalk.kube.cluster import Cluster, default_cluster
 
 
 def test_a_route_to_each_node_s_range_and_nothing_else() -> None:
@@ -13,7 +13,7 @@ def test_a_route_to_each_node_s_range_and_nothing_else() -> None:
         "10.244.2.0/24 via 192.168.56.12 dev eth0",
         "10.244.3.0/24 via 192.168.56.13 dev eth0",
     ]
-    assert network["node-1"].netfilter.tables == {}
+    assert build(Cluster(3, FlatBridge()))["node-1"].netfilter.tables == {}
 
 
 def test_one_segment_carries_pods_of_all_nodes_without_a_hop() -> None:
@@ -29,7 +29,8 @@ def test_one_segment_carries_pods_of_all_nodes_without_a_hop() -> None:
 def test_ip_masq_spares_the_node_s_own_range_only() -> None:
     """10.3 and 10.5: a pod of another node is masqueraded, too."""
     nat = build(default_cluster(FlatBridge(ip_masq=True)))["node-1"].netfilter.tables["nat"]
-    jumps = [str(rule) for rule in nat.chains["POSTROUTING"].rules]
+    kube, *jumps = [str(rule) for rule in nat.chains["POSTROUTING"].rules]
+    assert kube.endswith("-j KUBE-POSTROUTING")
     assert [line.split()[3] for line in jumps] == ["10.244.1.2/32", "10.244.1.3/32"]
     chain = jumps[0].rpartition(" -j ")[2]
     assert len(chain) == 28 and chain.startswith("CNI-")

@@ -14,10 +14,21 @@ from hypothesis import strategies as st
 from packetwalk import cli
 from packetwalk.cni import Calico, Flannel
 from packetwalk.document import DocumentError, load_cluster, read
-from packetwalk.document.model import LinkPart, NodePart, PodPart, RackPart, schema
+from packetwalk.document.model import (
+    EndpointPart,
+    KubeProxyPart,
+    LinkPart,
+    NodePart,
+    PodPart,
+    RackPart,
+    ServicePortPart,
+    schema,
+)
 from packetwalk.document.tree import Tree
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
+from packetwalk.kube.kubeproxy import KubeProxy
+from packetwalk.kube.service import Endpoint, Service, ServicePort
 from packetwalk.source import EXAMPLE, from_file
 
 Capture = pytest.CaptureFixture[str]
@@ -77,7 +88,13 @@ seed: 7
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("part", "thing"), [(NodePart, Node), (PodPart, Pod), (RackPart, Rack), (LinkPart, Link)])
+PARTS = [
+    (NodePart, Node), (PodPart, Pod), (RackPart, Rack), (LinkPart, Link), (ServicePortPart, ServicePort),
+    (EndpointPart, Endpoint), (KubeProxyPart, KubeProxy),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "thing"), PARTS)
 def test_a_part_has_the_fields_and_defaults_of_its_dataclass(part: type, thing: type) -> None:
     ours = {name: field.get_default() for name, field in part.model_fields.items()}  # type: ignore[attr-defined]
     theirs = {f.name: f.default for f in dataclasses.fields(thing)}
@@ -106,6 +123,37 @@ pods:
     assert [(p.name, p.node, p.listen) for p in found.pods] == [
         ("web-1", "node-1", (80, 8080)), ("web-2", "node-2", (80, 8080)), ("other", "node-2", (80, 8080))
     ]  # fmt: skip
+
+
+def test_services_say_what_python_says(tmp_path: Path) -> None:
+    found = cluster_of(tmp_path, """
+cni: flat-bridge
+nodes: 2
+pods: [{name: a, node: 1}, {name: a, namespace: shop, node: 2}]
+services:
+  - {name: web, port: 80, target_port: 8080, node_port: 30080, pods: [a], session_affinity: ClientIP}
+  - name: lb
+    namespace: shop
+    type: LoadBalancer
+    ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}]
+    pods: [a]
+    endpoints: [{ip: 192.0.2.1, node: node-1, ready: no, serving: yes, terminating: yes, zones: [east]}]
+    load_balancer_ips: [203.0.113.80]
+    load_balancer_source_ranges: [203.0.113.0/25]
+    external_traffic_policy: Local
+  - {name: head, port: 80, cluster_ip: None}
+kube_proxy: {masquerade_all: yes, masquerade_bit: 20, node_port_addresses: [192.168.56.0/24]}
+""")
+    assert found.services == [
+        Service("web", (ServicePort(80, target_port=8080, node_port=30080),), (Endpoint(pod="a"),), type="NodePort",
+                session_affinity="ClientIP"),
+        Service("lb", (ServicePort(80, "http"), ServicePort(53, "dns", "UDP")),
+                (Endpoint(pod="shop/a"), Endpoint("192.0.2.1", "node-1", "", False, True, True, ("east",))), "shop",
+                "LoadBalancer", load_balancer_ips=("203.0.113.80",), load_balancer_source_ranges=("203.0.113.0/25",),
+                external_traffic_policy="Local"),
+        Service("head", (ServicePort(80),), cluster_ip="None"),
+    ]  # fmt: skip
+    assert found.kube_proxy == KubeProxy(True, 20, node_port_addresses=("192.168.56.0/24",))
 
 
 TRAPS = [
@@ -211,6 +259,15 @@ ONE = [
     (GOOD + "nic: a-very-long-device-name\n", "3:6: nic: a device name of at most 15 characters was expected"),
     (GOOD + "racks: [{name: r, cables: [[a]]}]\n", "3:28: racks[0].cables[0]: 2 entries were expected, not 1"),
     (GOOD + "? [x]\n: 1\n", "3:3: a name was expected before the colon"),
+    (GOOD + "services: [{name: w}]\n", "3:12: services[0]: service 'w' needs port or ports, and not both"),
+    (GOOD + "services: [{name: w, port: 80, nodeport: 30080}]\n", "3:32: there is no field 'nodeport'; did you mean"),
+    (GOOD + "services: [{name: w, ports: [{port: 8, proto: UDP}]}]\n", "3:40: there is no field 'proto'; did you me"),
+    (GOOD + "services: [{name: w, port: 8, type: Nodeport}]\n", "3:37: services[0].type: there is no type 'Nodeport'"),
+    (GOOD + "services: [{name: w, port: 8, cluster_ip: 10.96.0}]\n", "3:43: services[0].cluster_ip: '10.96.0' is not"),
+    (GOOD + "pods: [{name: a, node: 1}]\nservices: [{name: w, port: 8, pods: [a, b]}]\n",
+     "4:41: services[0].pods[1]: there is no pod 'b'; "),
+    (GOOD + "services: [{name: w, port: 8}, {name: w, port: 9}]\n", "3:39: two services are called 'w'; the first"),
+    (GOOD + "kube_proxy: {masquerade_bit: 32}\n", "3:30: kube_proxy.masquerade_bit: 31 or less was expected, not 32"),
     (GOOD + "---\ncni: x\n", "3:1: expected a single document in the stream but found another document"),
 ]  # fmt: skip
 
@@ -260,6 +317,10 @@ CANNOT_BE = [
     (GOOD + "racks:\n- name: r\n  switches: [s1, s2, s3]\n  cables: [[s1, s2], [s2, s3], [s3, s1]]\n",
      "5:14: r: the switches s1 - s2 - s3 form a loop without a router in it"),
     ("cni: {mode: calico-bgp, reflectors: node-9}\nnodes: 2\n", "1:37: route reflector 'node-9' is no node"),
+    (GOOD + "services: [{name: w, port: 8, node_port: 80}]\n", "3:42: service 'w': node port 80 is out of range"),
+    (GOOD + "services: [{name: w, port: 8, cluster_ip: 10.9.9.9}]\n", "3:43: service 'w': cluster IP 10.9.9.9 is out"),
+    (GOOD + "services: [{name: w, ports: [{port: 8}, {port: 9}]}]\n", "3:19: service 'w' has several ports, so each"),
+    (GOOD + "kube_proxy: {detect_local: Bridge}\n", "3:28: there is no detect_local 'Bridge'; there are ClusterCIDR"),
     (GOOD + "set: [node-1 sysctl net.ipv4.ip_forward=1, node-1 rout del x]\n", "3:44: set: 'node-1 rout del x': "),
 ]  # fmt: skip
 
