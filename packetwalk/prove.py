@@ -42,7 +42,8 @@ class Proof(NamedTuple):
     def _lines(self) -> Iterator[str]:
         v = self.verdict
         word = "agrees" if v.agrees else "differs"
-        saw = _outcome(self.probe["result"])
+        drew = self.probe["dice"].get("backend")
+        saw = _outcome(self.probe["result"]) + (f", drew {drew}" if drew else "")
         yield f"kernel {word}: {v.same} of {v.total} frames on {v.interfaces} interfaces, {saw}"
         for d in v.differences[:1]:
             yield f"  {d}"

@@ -62,9 +62,33 @@ def measure(bench: Bench, probes: Iterable[Mapping[str, Any]]) -> Iterator[dict[
         result, frames = bench.run(spec)
         yield {
             "name": given.get("name") or f"p{n}-{spec['kind']}", "spec": _complete(spec), "state": 0,
-            "flush_conntrack": True, "at_ns": at - first, "before": before, "dice": {}, "result": result,
-            "rule_hits": {}, "conntrack": {}, "kernel_drops": [], "frames": frames,
+            "flush_conntrack": True, "at_ns": at - first, "before": before, "result": result,
+            "dice": drawn(bench.real.network, spec, frames), "rule_hits": {}, "conntrack": {}, "kernel_drops": [],
+            "frames": frames,
         }  # fmt: skip
+
+
+def drawn(network: Network, spec: Mapping[str, Any], frames: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What a statistic match drew among endpoints: the first of those that rules rewrite to which a frame is for.
+
+    Nothing for a probe that goes to an endpoint by itself.
+    """
+    targets = {
+        rule.target.text("--to-destination")
+        for room in network
+        for chain in getattr(room.netfilter.tables.get("nat"), "chains", {}).values()
+        for rule in chain.rules
+        if rule.target is not None and rule.target.name == "DNAT"
+    }
+    if f"{spec['dst']}:{spec.get('dport')}" in targets:
+        return {}
+    for frame in frames:
+        layers = frame["layers"]
+        dst = next((layer["dst"] for layer in reversed(layers) if layer.get("proto") == "ip"), "")
+        backend = f"{dst}:{layers[-1].get('dport')}"
+        if backend in targets:
+            return {"backend": backend}
+    return {}
 
 
 def _complete(spec: dict[str, Any]) -> dict[str, Any]:

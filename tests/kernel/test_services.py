@@ -1,0 +1,99 @@
+"""Services under every CNI mode, by rules of kube-proxy that this machine's kernel holds: it agrees in every frame."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from packetwalk.cni import MODES, find
+from packetwalk.engine.walk import between
+from packetwalk.kernel.probe import spec_of
+from packetwalk.kernel.realise import missing_features
+from packetwalk.kernel.record import drawn
+from packetwalk.kube.build import build
+from packetwalk.kube.cluster import Cluster, Pod, default_cluster
+from packetwalk.network import Network
+from packetwalk.prove import Proof, examine
+
+pytestmark = pytest.mark.usefixtures("kernel")
+
+WALKS = [
+    ("a", "web:80"),  # a pod to a cluster IP
+    ("b", "web:80"),  # an endpoint to its own service, perhaps to itself
+    ("node-1", "web:80"),
+    ("out", "node-1:30080"),
+    ("out", "node-2:30080"),
+    ("a", "node-1:30080"),
+    ("a", "node-2:30080"),
+    ("node-2", "127.0.0.1:30080"),
+    ("a", "web"),  # a ping of a cluster IP: no rule is for it
+]
+WHOLE = ("flat-bridge", "flannel-vxlan", "calico-vxlan", "calico-ipip")
+"""The modes that take all of them; others the first five."""
+
+
+def proofs(network: Network, walks: list[tuple[str, str]]) -> list[Proof]:
+    if missing := missing_features(network):
+        pytest.skip(f"this kernel has no {', '.join(missing)}")
+    flows = [between(network, src, dst) for src, dst in walks]
+    flows = [dataclasses.replace(flow, sport=41000 + n) for n, flow in enumerate(flows)]
+    return examine(network, [{"spec": spec_of(flow, 0.2)} for flow in flows])
+
+
+def agree(network: Network, walks: list[tuple[str, str]]) -> None:
+    for walk, proof in zip(walks, proofs(network, walks), strict=True):
+        assert proof.verdict.agrees, f"{walk}: {proof}"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_kernel_agrees_about_services_under_every_mode(mode: str) -> None:
+    options = {"hairpin": True} if mode == "flat-bridge" else {}  # or no frame tells that b has drawn itself
+    agree(build(default_cluster(find(mode, **options))), WALKS if mode in WHOLE else WALKS[:5])
+
+
+def cluster(mode: str = "flannel-vxlan") -> tuple[Cluster, Pod, Pod]:
+    made = Cluster(2, find(mode))
+    made.pod("a", 1)
+    return made, made.pod("b", 2, listen=8080), made.pod("c", 1, listen=8080)
+
+
+def test_policies_ranges_and_services_without_endpoints() -> None:
+    made, b, _ = cluster()
+    made.service("local", 80, pods=[b], target_port=8080, node_port=30081, external_traffic_policy="Local")
+    made.service("inside", 80, pods=[b], target_port=8080, internal_traffic_policy="Local")
+    made.service("empty", 80, node_port=30082)
+    made.service("guarded", 80, pods=[b], target_port=8080, type="LoadBalancer", load_balancer_ips=("198.51.100.7",),
+                 load_balancer_source_ranges=("192.0.2.0/24",), node_port=30083)  # fmt: skip
+    made.service("open", 80, pods=[b], target_port=8080, external_ips=("198.51.100.8",))
+    walks = [
+        ("out", "node-2:30081"), ("out", "node-1:30081"), ("a", "node-1:30081"), ("a", "inside:80"), ("b", "inside:80"),
+        ("a", "empty:80"), ("out", "node-1:30082"), ("node-1", "empty:80"), ("a", "198.51.100.7:80"),
+        ("a", "198.51.100.8:80"), ("out", "node-1:30083"),
+    ]  # fmt: skip
+    agree(build(made), walks)
+
+
+def test_a_client_with_affinity_comes_back_to_its_endpoint() -> None:
+    made, b, c = cluster()
+    made.service("web", 80, pods=[b, c], target_port=8080, session_affinity="ClientIP")
+    found = proofs(build(made), [("a", "web:80")] * 4)
+    assert len({proof.probe["dice"]["backend"] for proof in found}) == 1
+
+
+def test_masquerade_all() -> None:
+    made, b, c = cluster("flannel-host-gw")
+    made.service("web", 80, pods=[b, c], target_port=8080)
+    everything = dataclasses.replace(made, kube_proxy=dataclasses.replace(made.kube_proxy, masquerade_all=True))
+    agree(build(everything), [("a", "web:80"), ("b", "web:80"), ("node-1", "web:80")])
+
+
+def test_what_was_drawn_is_read_from_the_frames() -> None:
+    network = build(default_cluster(find("flat-bridge")))
+    ip = {"proto": "ip", "dst": "10.96.1.1"}
+    tcp = {"proto": "tcp", "sport": 40000, "dport": 80}
+    rewritten = {"layers": [{**ip, "dst": "10.244.2.2"}, tcp]}
+    spec = {"dst": "10.96.1.1", "dport": 80}
+    assert drawn(network, spec, [{"layers": [ip, tcp]}]) == {}
+    assert drawn(network, spec, [{"layers": [ip, tcp]}, rewritten]) == {"backend": "10.244.2.2:80"}
+    assert drawn(network, {"dst": "10.244.2.2", "dport": 80}, [rewritten]) == {}
