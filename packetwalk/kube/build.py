@@ -133,7 +133,7 @@ def _built(cluster: Cluster, plan: Layout) -> Network:
     for host in hosts.values():
         cluster.cni.setup_node(host)
     _pods(cluster, hosts)
-    _rules(cluster, hosts, _services(cluster, hosts))
+    _rules(cluster, hosts, _services(cluster, plan, network, hosts))
     _peers(cluster, hosts.values())
     for seat in plan.seats:
         cluster.cni.settle(hosts[seat.node.name])
@@ -163,17 +163,16 @@ def _pods(cluster: Cluster, hosts: dict[str, Host]) -> None:
             netns.listen(port)
 
 
-def _services(cluster: Cluster, hosts: dict[str, Host]) -> tuple[Service, ...]:
+def _services(cluster: Cluster, plan: Layout, network: Network, hosts: dict[str, Host]) -> tuple[Service, ...]:
     """The services with nothing left open; the network learns their names. API servers listen where they are."""
     planes = [host for host in hosts.values() if host.node.control_plane]
     asked = list(cluster.services)
-    network, cidr = next(iter(hosts.values())).network, next(iter(hosts.values())).plan.service_cidr
     if planes and not any(s.full_name == "default/kubernetes" for s in asked):
-        asked.insert(0, kubernetes(((host.name, host.ip) for host in planes), cidr))
+        asked.insert(0, kubernetes(((host.name, host.ip) for host in planes), plan.service_cidr))
     for host in planes:
         host.netns.listen(API_PORT)
     where = {pod.name: (pod.ip, host.name) for host in hosts.values() for pod in host.pods}
-    services = filled(asked, cidr, where)
+    services = filled(asked, plan.service_cidr, where)
     for service in services:
         if not service.headless:
             names = (service.room, service.name) if service.namespace == "default" else (service.room,)

@@ -15,6 +15,7 @@ from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Pod, default_cluster
 from packetwalk.network import Network
 from packetwalk.prove import Proof, examine
+from packetwalk.trace import Flow
 
 pytestmark = pytest.mark.usefixtures("kernel")
 
@@ -33,11 +34,16 @@ WHOLE = ("flat-bridge", "flannel-vxlan", "calico-vxlan", "calico-ipip")
 """The modes that take all of them; others the first five."""
 
 
+def flow_of(network: Network, src: str, dst: str) -> Flow:
+    """`web:80` is TCP, `dns:53/udp` is not."""
+    end, udp, _ = dst.partition("/udp")
+    return between(network, src, end, udp=int(end.rpartition(":")[2]) if udp else 0)
+
+
 def proofs(network: Network, walks: list[tuple[str, str]]) -> list[Proof]:
     if missing := missing_features(network):
         pytest.skip(f"this kernel has no {', '.join(missing)}")
-    flows = [between(network, src, dst) for src, dst in walks]
-    flows = [dataclasses.replace(flow, sport=41000 + n) for n, flow in enumerate(flows)]
+    flows = [dataclasses.replace(flow_of(network, *walk), sport=41000 + n) for n, walk in enumerate(walks)]
     return examine(network, [{"spec": spec_of(flow, 0.2)} for flow in flows])
 
 
@@ -65,11 +71,12 @@ def test_policies_ranges_and_services_without_endpoints() -> None:
     made.service("empty", 80, node_port=30082)
     made.service("guarded", 80, pods=[b], target_port=8080, type="LoadBalancer", load_balancer_ips=("198.51.100.7",),
                  load_balancer_source_ranges=("192.0.2.0/24",), node_port=30083)  # fmt: skip
+    made.service("dns", 53, pods=[b], target_port=8080, protocol="UDP")
     made.service("open", 80, pods=[b], target_port=8080, external_ips=("198.51.100.8",))
     walks = [
         ("out", "node-2:30081"), ("out", "node-1:30081"), ("a", "node-1:30081"), ("a", "inside:80"), ("b", "inside:80"),
         ("a", "empty:80"), ("out", "node-1:30082"), ("node-1", "empty:80"), ("a", "198.51.100.7:80"),
-        ("a", "198.51.100.8:80"), ("out", "node-1:30083"),
+        ("a", "198.51.100.8:80"), ("out", "node-1:30083"), ("a", "dns:53/udp"), ("node-1", "dns:53/udp"),
     ]  # fmt: skip
     agree(build(made), walks)
 
