@@ -7,7 +7,6 @@ adds a mode of its own by an entry point of the group `packetwalk.cni`: a callab
 from __future__ import annotations
 
 import dataclasses
-from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from packetwalk.cni.bridge import FlatBridge
 from packetwalk.cni.calico import Calico
 from packetwalk.cni.flannel import Flannel
 from packetwalk.cni.geneve import Geneve
+from packetwalk.hint import unknown
 
 __all__ = ["MODES", "Calico", "Cni", "Flannel", "FlatBridge", "Geneve", "find", "modes", "parse"]
 
@@ -59,7 +59,7 @@ def find(name: str, **options: Any) -> Cni:
         fields = {f.name: str(f.type) for f in dataclasses.fields(make)}
         for option, value in options.items():
             if option not in fields:
-                raise ValueError(f"{name}: {_unknown('option', option, list(fields))}")
+                raise ValueError(f"{name}: {unknown('option', option, list(fields))}")
             wanted = KINDS.get(fields[option])
             if wanted is not None and type(value) is not wanted[0]:
                 raise ValueError(f"{name}: {option}: {wanted[1]} was expected, not {value!r}")
@@ -77,7 +77,7 @@ def _maker(name: str) -> tuple[Any, dict[str, Any]]:
         return mode.cls, mode.options
     added = _added()
     if name not in added:
-        raise ValueError(_unknown("CNI", name, [*MODES, *added]))
+        raise ValueError(unknown("CNI", name, [*MODES, *added]))
     return added[name].load(), {}
 
 
@@ -104,9 +104,3 @@ def modes() -> dict[str, str]:
 
 def _added() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
-
-
-def _unknown(what: str, word: str, words: list[str]) -> str:
-    near = get_close_matches(word, words, 1, 0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(words) or 'none'}"
-    return f"there is no {what} {word!r}; {hint}"

@@ -27,6 +27,7 @@ ONE_SUBNET = Need(
     "keep the nodes in one subnet, or route each pod range to its node on every router between",
     "between subnets a packet takes the node's default route, and the router has none for it",
 )
+ONE_SEGMENT = Need("keep the nodes on one layer 2 segment", "pods elsewhere are asked for by ARP, which nobody hears")
 BLOCK_ROUTES = Need(
     "on routers between subnets, have routes to the pods' blocks (peer with the nodes)",
     "between subnets every packet dies at the first router",

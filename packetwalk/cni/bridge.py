@@ -8,7 +8,7 @@ from hashlib import sha512
 from typing import TYPE_CHECKING
 
 from packetwalk.cni.attach import bridge_add, bridge_pod
-from packetwalk.cni.base import ONE_SUBNET, POD_ADDRESSES, Cni, Need, check_mtu
+from packetwalk.cni.base import ONE_SEGMENT, ONE_SUBNET, POD_ADDRESSES, Cni, Need, check_mtu
 from packetwalk.cni.ipam import HostLocal
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class FlatBridge(Cni):
 
     def __post_init__(self) -> None:
         check_mtu(self.mtu)
+        if not self.bridge:
+            raise ValueError("bridge: the name of a device was expected")
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class FlatBridge(Cni):
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        return ONE_SUBNET, POD_ADDRESSES
+        return (ONE_SEGMENT if self.segment else ONE_SUBNET), POD_ADDRESSES
 
     def ipam(self, plan: Layout) -> HostLocal:
         return HostLocal(plan.pod_cidr)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from packetwalk.addr import IPv4, Prefix
+from packetwalk.hint import unknown
 from packetwalk.kube.cidr import check_apart, split
 from packetwalk.kube.cluster import Cluster, Node, Rack, numbered
 
@@ -72,7 +72,7 @@ def layout(cluster: Cluster) -> Layout:
     known = {n.name for n in nodes}
     for pod in cluster.pods:
         if pod.node not in known:
-            raise ValueError(f"pod {pod.room!r} is on no node: {_missing('node', pod.node, known)}")
+            raise ValueError(f"pod {pod.room!r} is on no node: {unknown('node', pod.node, known)}")
     switches = [s for p in found.places for s in p.switches]
     _once("room", [*(n.name for n in nodes), *(p.room for p in cluster.pods), *switches])
     return found
@@ -100,10 +100,10 @@ def _seated(nodes: Sequence[Node], racks: Sequence[Rack]) -> dict[str, str]:
     seats: dict[str, str] = {}
     for number, node in enumerate(nodes):
         if node.rack and node.rack not in known:
-            raise ValueError(f"node {node.name!r} stands in no rack: {_missing('rack', node.rack, known)}")
+            raise ValueError(f"node {node.name!r} stands in no rack: {unknown('rack', node.rack, known)}")
         rack = known[node.rack] if node.rack else racks[number % len(racks)]
         if node.switch and node.switch not in rack.switches:
-            raise ValueError(f"node {node.name!r}: {_missing(f'switch in {rack.name}', node.switch, rack.switches)}")
+            raise ValueError(f"node {node.name!r}: {unknown(f'switch in {rack.name}', node.switch, rack.switches)}")
         seats[node.name] = rack.name
     return seats
 
@@ -180,10 +180,3 @@ def _once(what: str, names: Iterable[str]) -> None:
     name, count = Counter(names).most_common(1)[0] if (names := list(names)) else ("", 0)
     if count > 1:
         raise ValueError(f"two {what}s are called {name!r}")
-
-
-def _missing(what: str, word: str, words: Iterable[str]) -> str:
-    words = sorted(words)
-    near = get_close_matches(word, words, 1, 0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(words)}"
-    return f"there is no {what} {word!r}; {hint}"

@@ -51,12 +51,14 @@ class Around:
         self.v, self.skb, self.fib = v, skb, v.t.fib
 
     def clamp_mtu(self, seen: Seen) -> int:
-        """tcpmss_mangle_packet: the smaller path MTU of the packet's own way and of the one back to its sender."""
+        """tcpmss_mangle_packet: the smaller path MTU of the packet's own way and of the one back to its sender; without
+        a way back its own decides (tcpmss_reverse_mtu)."""
         v, rt = self.v, self.skb.rt
-        back = output_route(v.t, seen.ip.src, v.now)
-        if rt is None or back.error:
+        if rt is None:
             return 0
-        return min(v.t.mtu(rt, v.now), v.t.mtu(back, v.now))
+        back = output_route(v.t, seen.ip.src, v.now)
+        own = v.t.mtu(rt, v.now)
+        return own if back.error else min(own, v.t.mtu(back, v.now))
 
 
 class Rewrite(NamedTuple):
