@@ -22,8 +22,6 @@ PACKAGE = HERE.parent.parent / "packetwalk"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
-    ("proving", "explaining", "comparing", "answer"),
-    ("asked",),
     ("__init__",),
     ("prove",),
     ("predict", "judge", "source"),
@@ -67,6 +65,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.
 PACKAGES: dict[str, tuple[str, ...]] = {
+    "cli": ("", "answer", "compare", "explain", "options", "prove", "tables", "walk"),
     "engine": ("", "sim", "branches", "costs", "walk"),
     "view": ("", "compare", "html", "table"),
     "document": ("", "model", "tree"),

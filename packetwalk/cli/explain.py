@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from packetwalk.asked import (
+from packetwalk.cli.options import (
     BadInput,
     FileOption,
     ModeOption,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from packetwalk.asked import DELIVERED, NOT_DELIVERED, UNSUPPORTED
+from packetwalk.cli.options import DELIVERED, NOT_DELIVERED, UNSUPPORTED
 
 if TYPE_CHECKING:
     from packetwalk.engine.branches import Branch

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from packetwalk import proving
-from packetwalk.cli import main
+from packetwalk.cli import main, prove
 from packetwalk.predict import predict
 from packetwalk.source import SAMPLE
 
@@ -82,7 +81,7 @@ def test_a_recording_without_answers_is_bad_input(tmp_path: Path, capsys: Captur
 def test_what_this_machine_has_not_is_status_3(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     pytest.importorskip("fcntl")
     monkeypatch.setattr("packetwalk.kernel.realise.missing_features", lambda network: ("ipip", "geneve"))
-    assert main(["prove", "a", "b"]) == proving.MISSING == 3
+    assert main(["prove", "a", "b"]) == prove.MISSING == 3
     assert capsys.readouterr().err == "packetwalk: missing here: ipip, geneve\n"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from packetwalk.asked import (
+from packetwalk.cli.options import (
     BadInput,
     ColdOption,
     DfOption,

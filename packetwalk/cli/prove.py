@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from packetwalk.asked import (
+from packetwalk.cli.options import (
     BadInput,
     ColdOption,
     DfOption,
