@@ -194,6 +194,7 @@ class Geneve(Tunnel):
 class UnknownDevice(Device):
     """A device of a kind packetwalk does not model. A packet that reaches it ends in an `unsupported` step."""
 
+    ether: ClassVar[bool] = False  # nobody knows: `transmit` says so before anyone asks for a neighbour
     what: str = "?"
 
 

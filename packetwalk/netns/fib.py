@@ -340,8 +340,9 @@ class Fib:
     def lookup(self, flow: Flow, choose: int = 0) -> Found:
         """fib_lookup: the first rule that matches and whose table has an answer."""
         avoid = self._avoid() if self.linked else ()
-        tables, jump, iif, mark, src = self.tables, 0, flow.iif, flow.mark, flow.src
-        for rule, test, number in self._asked.get((iif, mark, src)) or self._ask(iif, mark, src):
+        tables, jump = self.tables, 0
+        known = (flow.iif, flow.mark, flow.src)
+        for rule, test, number in self._asked.get(known) or self._ask(*known):
             if (test is not None and not test(flow)) or (jump and rule.priority < jump):
                 continue
             if number < 0:

@@ -153,9 +153,6 @@ def _refused(v: Visit, since: int, skb: Skb) -> bool:
 def neigh(v: Visit, skb: Skb) -> str | None:
     """ip_finish_output2: give the packet a link header for its next hop, or let it wait for ARP."""
     device = v.t.devices[skb.out]
-    if isinstance(device, UnknownDevice):
-        v.unsupported(skb, "device", f"{device.name} of kind {device.what}")
-        return None
     if not device.ether:  # no header_ops: an ipip device needs no neighbour
         return "transmit"
     entry = v.t.neighbours.get(skb.out, skb.nexthop)
