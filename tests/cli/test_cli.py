@@ -152,7 +152,7 @@ def test_a_process_of_its_own_ends_with_the_status() -> None:
 
 def test_a_walk_imports_nothing_it_does_not_use() -> None:
     ours = ["packetwalk.predict", "packetwalk.commands", "packetwalk.document"]
-    heavy = ["networkx", "rich", "matplotlib", "yaml", *ours]
+    heavy = ["networkx", "rich", "matplotlib", "pydantic", "yaml", *ours]
     code = f"import sys; from packetwalk.cli import main; main(['walk', 'a', 'b']); print(*[m for m in {heavy} if m in sys.modules], file=sys.stderr)"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.split() == []
