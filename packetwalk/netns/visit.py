@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -92,11 +91,11 @@ class Visit:
         self.t = tables
         self.stages = stages
         self.now = now
-        self.hooked = bool(tables.conntrack or tables.netfilter.tables)
+        self.hooked = tables.conntrack or len(tables.netfilter.tables) > 0
         self.task = task
         self.replying = False  # an ICMP message of ours is on its way out
         self.steps: list[Step] = []
-        self.backlog: deque[Skb] = deque()
+        self.backlog: list[Skb] = []
 
     def go(self, stage: str | None, skb: Skb) -> None:
         """Run stages from here until the branch ends. A stage that forks calls this for each of its branches."""
@@ -115,7 +114,7 @@ class Visit:
         """Work off what loopback and tunnel devices queued for this room (process_backlog), and hand out the steps."""
         self.task = False
         while self.backlog:
-            self.go("receive", self.backlog.popleft())
+            self.go("receive", self.backlog.pop(0))
         return self.steps
 
     def step(self, stage: str, dev: str, what: object, packet: Packet) -> None:
