@@ -332,10 +332,7 @@ class Fib:
 
     def routes(self, table: int = 254) -> list[Route]:
         """The table as `ip route show table N` lists it: by prefix, then metric."""
-        return sorted(
-            self.tables.get(table, ()),
-            key=lambda r: (int(r.dst.addr), -r.dst.length if r.dst.addr else r.dst.length, -r.tos, r.metric),
-        )
+        return sorted(self.tables.get(table, ()), key=_listed)
 
     def lookup(self, flow: Flow, choose: int = 0) -> Found:
         """fib_lookup: the first rule that matches and whose table has an answer."""

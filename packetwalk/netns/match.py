@@ -10,7 +10,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from packetwalk.addr import MASKS
-from packetwalk.netns.option import PROTOCOLS, Finish, Option, OptionKind, anything, network, network_text, number
+from packetwalk.netns.option import (
+    PROTOCOLS,
+    Extension,
+    Finish,
+    Option,
+    OptionKind,
+    anything,
+    network,
+    network_text,
+    number,
+)  # fmt: skip
 from packetwalk.netns.seen import Seen, Undecided
 
 if TYPE_CHECKING:
@@ -31,23 +41,10 @@ class Condition(NamedTuple):
     link: Link
 
 
-class Match(NamedTuple):
+class Match(Extension):
     """`-m name` and its options, in printing order. `words` are those of a match that is not modelled, as read."""
 
-    name: str
-    options: tuple[Option, ...] = ()
-    words: tuple[str, ...] = ()
-
-    def get(self, name: str) -> Option | None:
-        return next((option for option in self.options if option.name == name), None)
-
-    def text(self, name: str, default: str = "") -> str:
-        """The arguments of an option; `default` where it is not given."""
-        option = self.get(name)
-        return default if option is None else option.text
-
-    def has(self, name: str) -> bool:
-        return self.get(name) is not None
+    __slots__ = ()
 
     def __str__(self) -> str:
         return " ".join([f"-m {self.name}", *map(str, self.options), *self.words])

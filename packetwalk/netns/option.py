@@ -57,6 +57,25 @@ class Option(NamedTuple):
         return " ".join([*(["!"] if self.inverted else []), self.name, *self.args])
 
 
+class Extension(NamedTuple):
+    """A match or a target with its options: an extension of iptables."""
+
+    name: str
+    options: tuple[Option, ...] = ()
+    words: tuple[str, ...] = ()
+
+    def get(self, name: str) -> Option | None:
+        return next((option for option in self.options if option.name == name), None)
+
+    def text(self, name: str, default: str = "") -> str:
+        """The arguments of an option; `default` where it is not given."""
+        option = self.get(name)
+        return default if option is None else option.text
+
+    def has(self, name: str) -> bool:
+        return self.get(name) is not None
+
+
 class OptionKind(NamedTuple):
     """What an option takes. `read` gets its words and returns them as
     iptables-save would print them; ValueError says what was expected.

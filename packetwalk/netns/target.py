@@ -13,6 +13,7 @@ from packetwalk.addr import IPv4
 from packetwalk.netns.ipset import packet_key
 from packetwalk.netns.option import (
     FLAG,
+    Extension,
     Finish,
     Option,
     OptionKind,
@@ -37,23 +38,10 @@ Effect: TypeAlias = Callable[[Seen], str]
 """What a target does: the kind of verdict it ends with, or "" to go on with the next rule (XT_CONTINUE)."""
 
 
-class Target(NamedTuple):
+class Target(Extension):
     """`-j name` and its options, in printing order. `words` are those of a target that is not modelled, as read."""
 
-    name: str
-    options: tuple[Option, ...] = ()
-    words: tuple[str, ...] = ()
-
-    def get(self, name: str) -> Option | None:
-        return next((option for option in self.options if option.name == name), None)
-
-    def text(self, name: str, default: str = "") -> str:
-        """The arguments of an option; `default` where it is not given."""
-        option = self.get(name)
-        return default if option is None else option.text
-
-    def has(self, name: str) -> bool:
-        return self.get(name) is not None
+    __slots__ = ()
 
     def __str__(self) -> str:
         return " ".join([f"-j {self.name}", *map(str, self.options), *self.words])
