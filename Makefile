@@ -10,14 +10,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: walk test lint fuzz-kernel bench clean help
+.PHONY: walk test test-all lint fuzz-kernel bench clean help
 
 walk: $(VENV)/.run  ## show one packet's whole path, then one line per CNI (installs into .venv the first time)
 	@$(BIN)/packetwalk walk a b --cni calico-ipip --full
 	@$(BIN)/python scenarios/same_flow_all_modes.py
 
-test: lint  ## ruff, mypy, then every test
+test: lint  ## ruff, mypy, then every test but the long ones
 	@$(BIN)/python -m pytest -q
+
+test-all: lint $(VENV)/.all  ## the same with the long ones: notebooks, docs, a browser, more of the kernel
+	@$(BIN)/python -m pytest -q -m ''
 
 lint: $(VENV)/.dev  ## ruff and mypy only
 	@$(BIN)/ruff check .
@@ -39,8 +42,9 @@ clean:  ## remove .venv, caches and built files
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Three stamps. .made: the environment exists, and holds the path it was made for; .run: packetwalk is installed in it;
-# .dev: so are the tools. A newer pyproject.toml installs again; a lost interpreter or a moved checkout starts afresh.
+# Four stamps. .made: the environment exists, and holds the path it was made for; .run: packetwalk is installed in it;
+# .dev: so are the tools; .all: so is what notebooks, docs and the browser need. A newer pyproject.toml installs again;
+# a lost interpreter or a moved checkout starts afresh.
 ifneq ($(CURDIR),$(shell test -x $(BIN)/python && cat $(VENV)/.made 2>/dev/null))
 .PHONY: $(VENV)/.made
 endif
@@ -68,3 +72,8 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@echo "$(VENV): installing packetwalk and the tools that check it"
 	@$(PIP) install --editable '.[dev]'
 	@touch $(VENV)/.run $@
+
+$(VENV)/.all: $(VENV)/.dev
+	@echo "$(VENV): installing what notebooks, docs and the browser need"
+	@$(PIP) install --editable '.[dev,notebook,docs,browser]'
+	@touch $@
