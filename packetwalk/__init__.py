@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from packetwalk.snapshot import SnapshotError, load_snapshot
     from packetwalk.trace import Flow, Hop, Reason, Result, Step, Trace
     from packetwalk.view.compare import compare
+    from packetwalk.view.pcap import write_pcapng
 
 SAMPLE = Path(__file__).parent / "samples" / "calico-ipip"
 """The snapshot that comes with the package: Calico with IP-in-IP on two nodes."""
@@ -57,6 +58,7 @@ _HOME = {
     "snapshot": ("SnapshotError", "load_snapshot"),
     "trace": ("Flow", "Hop", "Reason", "Result", "Step", "Trace"),
     "view.compare": ("compare",),
+    "view.pcap": ("write_pcapng",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -100,6 +102,7 @@ __all__ = [
     "load_snapshot",
     "walk",
     "whatif",
+    "write_pcapng",
 ]
 
 

@@ -171,7 +171,7 @@ def full(trace: Trace, *, color: bool = False) -> str:
             replied = True
             rows.append((f"  {'- ' * 4}answer", "", DIM))
     width = _width(rows)
-    return "\n".join([_title(trace, width, color), "", *_laid_out(rows, width, color), "", *_endings(trace, color)])
+    return "\n".join([title(trace, width, color), "", *_laid_out(rows, width, color), "", *endings(trace, color)])
 
 
 def summary(trace: Trace, *, color: bool = False) -> str:
@@ -182,7 +182,7 @@ def summary(trace: Trace, *, color: bool = False) -> str:
     times = [time(s.hops[0].at) for s in found]
     briefs = [_brief(s) for s in found]
     wide, late, told = (max(map(len, column), default=0) for column in (names, times, briefs))
-    out = [_title(trace, NARROW, color), ""]
+    out = [title(trace, NARROW, color), ""]
     for n, section in enumerate(found, 1):
         skip = next((r for r in skipped if r.first <= n <= r.last), None)
         if skip is not None:
@@ -194,7 +194,7 @@ def summary(trace: Trace, *, color: bool = False) -> str:
         when = _paint(f"{times[n - 1]:>{late}}", DIM, color)
         how = gist(section)
         out.append(f"{head}  {when}  {briefs[n - 1]:<{told}}  {_paint(how, RED, color) if bad else how}".rstrip())
-    return "\n".join([*out, "", *_endings(trace, color)])
+    return "\n".join([*out, "", *endings(trace, color)])
 
 
 def gist(section: Section) -> str:
@@ -281,7 +281,8 @@ def outcome(trace: Trace) -> str:
 # -- lines around a trace ----------------------------------------------------------------------------------------------
 
 
-def _title(trace: Trace, width: int, color: bool) -> str:
+def title(trace: Trace, width: int = 0, color: bool = False) -> str:
+    """What was sent from where to where; the network's name at the right end of `width` columns."""
     flow = trace.flow
     sport, dport = (f":{flow.sport}", f":{flow.dport}") if flow.kind != "icmp" else ("", "")
     src = next((str(h.src) for _, s in trace.steps for h in s.packet.headers if isinstance(h, Ip) and h.src), "")
@@ -359,7 +360,8 @@ def _is_same(a: Packet | None, b: Packet | None) -> bool:
     return one is not None and other is not None and one[:4] + one[5:] == other[:4] + other[5:]  # but for the TTL
 
 
-def _endings(trace: Trace, color: bool) -> Iterator[str]:
+def endings(trace: Trace, color: bool = False) -> Iterator[str]:
+    """What came of it, a line each: the outcome with its totals, drops, what is not modelled."""
     r = trace.result
     when = f" in {time(r.at)}" if r.at else ""
     yield f"{_paint(f'{outcome(trace)}{when}', GREEN if r.answered else RED, color)}; {_totals_words(totals(trace))}"

@@ -262,6 +262,12 @@ class Trace:
         """Plain data for JSON; `version` counts changes of this form."""
         return data.to_dict(self)
 
+    def to_pcapng(self) -> bytes:
+        """A capture file for Wireshark: every frame on every device, with the steps that decided as comments."""
+        from packetwalk.view.pcap import pcapng
+
+        return pcapng(self)
+
     def _repr_html_(self) -> str:
         from packetwalk.view.html import trace_html
 

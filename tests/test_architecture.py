@@ -67,7 +67,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 PACKAGES: dict[str, tuple[str, ...]] = {
     "cli": ("", "answer", "compare", "explain", "options", "prove", "tables", "walk"),
     "engine": ("", "sim", "branches", "costs", "walk"),
-    "view": ("", "compare", "html", "table"),
+    "view": ("", "compare", "html", "pcap", "table"),
     "document": ("", "model", "tree"),
     "kube": ("", "build", "chance", "cidr", "cluster", "controlplane", "fabric", "kubeproxy", "layout", "rules",
              "service"),
@@ -83,7 +83,7 @@ SIBLINGS = {"kube": {"snapshot"}, "kernel": {"engine", "snapshot"}}
 ONLY = {"view": {"network", "frames", "codec", "trace", "text", "totals", "words", "packet", "addr"}}
 
 # Imports that go up, each allowed in one function and nowhere else: (module, function) -> unit.
-LAZY = {("trace", "Trace._repr_html_"): "view"}
+LAZY = {("trace", "Trace._repr_html_"): "view", ("trace", "Trace.to_pcapng"): "view"}
 
 # Rule 1: who may import these, as modules or whole packages; and those that may only be imported inside functions.
 THIRD_PARTY = {"simpy": ("engine.sim",), "networkx": ("network", "kube.fabric", "view"), "matplotlib": ("view.plot",)}

@@ -214,3 +214,11 @@ def emit(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it exits
         if not isinstance(error, BrokenPipeError):
             raise BadInput(f"cannot write the output: {error.strerror}") from None
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Put what is complete into a file; BadInput where that cannot be."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None

@@ -33,6 +33,7 @@ from packetwalk.cli.options import (
     known,
     load_network,
     make_flow,
+    write_file,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -42,6 +43,20 @@ if TYPE_CHECKING:
 
 LAYOUTS = ("summary", "full", "minimal", "json")
 COLOURS = ("auto", "always", "never")
+
+CostsOption = Annotated[Path | None, typer.Option(metavar="FILE", help="JSON: {stage: nanoseconds}.")]
+OutputOption = Annotated[
+    str | None, typer.Option("--output", "-o", metavar="FORMAT", help="summary|full|minimal|json.")
+]
+AfterOption = Annotated[
+    str | None, typer.Option(metavar="'NETNS TABLE'", help="Also a table as the walk left it, or conntrack.")
+]
+BranchesOption = Annotated[
+    bool, typer.Option("--all-branches", help="Walk every backend that rules may draw, with its probability.")
+]
+PcapOption = Annotated[
+    Path | None, typer.Option("--pcap", metavar="FILE", help="Also write every frame on every device as pcapng.")
+]
 
 
 def walk(
@@ -61,19 +76,14 @@ def walk(
     df: DfOption = None,
     cold: ColdOption = False,
     seed: SeedOption = 0,
-    costs: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON: {stage: nanoseconds}.")] = None,
+    costs: CostsOption = None,
     full: Annotated[bool, typer.Option("--full", help="Every step and what decided it.")] = False,
     minimal: Annotated[bool, typer.Option("--minimal", help="One line.")] = False,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FORMAT", help="summary|full|minimal|json.")
-    ] = None,
+    output: OutputOption = None,
     color: Annotated[str, typer.Option(metavar="WHEN", help="auto|always|never; NO_COLOR is respected.")] = "auto",
-    after: Annotated[
-        str | None, typer.Option(metavar="'NETNS TABLE'", help="Also a table as the walk left it, or conntrack.")
-    ] = None,
-    all_branches: Annotated[
-        bool, typer.Option("--all-branches", help="Walk every backend that rules may draw, with its probability.")
-    ] = False,
+    after: AfterOption = None,
+    all_branches: BranchesOption = False,
+    pcap: PcapOption = None,
 ) -> None:
     """Send one packet and show where it and its answer went.
 
@@ -83,6 +93,7 @@ def walk(
       packetwalk walk a b --tcp 8080 --full
       packetwalk walk a out --size 1472 --df --cold
       packetwalk walk a out --after 'node-1 conntrack'
+      packetwalk walk a web:80 --pcap walk.pcapng
       packetwalk walk n1-a 10.244.2.2 --snapshot recordings/S3-flannel-vxlan -o json
     """
     from packetwalk.engine.walk import walk as send
@@ -94,10 +105,13 @@ def walk(
     table = _asked_after(network, after, layout)
     prices = _costs(costs)
     if all_branches:
+        _one_walk("--pcap", pcap)
         branches = _branches(network, flow, cold, prices)
         emit(branches_text(branches, layout, colour, table))
         raise typer.Exit(max(status_of(b.trace) for b in branches))
     trace = send(network, flow, cold=cold, costs=prices)
+    if pcap is not None:
+        write_file(pcap, trace.to_pcapng())
     emit(text_of(trace, layout, colour) + after_of(trace, table))
     raise typer.Exit(status_of(trace))
 
@@ -123,6 +137,11 @@ def _asked_after(network: Network, words: str | None, layout: str) -> tuple[str,
     if layout == "json":
         raise BadInput("--after prints a table below the trace; JSON has no place for it")
     return room, table.strip()
+
+
+def _one_walk(option: str, path: Path | None) -> None:
+    if path is not None:
+        raise BadInput(f"{option} writes one walk, and --all-branches makes several")
 
 
 def _branches(network: Network, flow: Flow, cold: bool, costs: Mapping[str, int]) -> list[Branch]:
