@@ -45,6 +45,8 @@ CASES = {
     "S10-hairpin-calico-bgp": Case(Calico("none")),
     "S11-nodeport-flannel-vxlan": Case(Flannel("vxlan"), range="/24"),
     "S11-nodeport-calico-ipip": Case(Calico("ipip")),
+    "S12-egress-flannel-vxlan": Case(Flannel("vxlan"), range="/24"),
+    "S12-egress-calico-bgp": Case(Calico("none")),
     "S15-fail-flannel-vxlan": Case(Flannel("vxlan"), range="/24"),
 }
 THEIRS = {"fabric": "fab", "tor-1": "fab", "tor-2": "fab2", "router": "rtr", "out": "ext"}
@@ -65,13 +67,13 @@ REASONS = [
     Reason(r"S([45]|.*calico-(ipip|bgp))", RANGE, r" proto (80|bird)", "on 3.30 these blackholes are BIRD's"),
     Reason("S6b", RANGE, r" proto (80|bird)| onlink", "on 3.30: no protocol through the vxlan, else `proto 80 onlink`"),
     Reason("S6b", r"n[13] (neigh|vxlan fdb)", r".*", "Felix keeps entries for every VTEP, the own subnet's too"),
-    Reason(r"S(4|10-.*calico)", r"n\d set cali40all-hosts-net", r".*", "without a tunnel no rule asks for the hosts"),
+    Reason(r"S(4|1[02]-.*calico)", r"n\d set cali40all-hosts-net", r".*", "no tunnel, so no rule asks for them"),
     Reason("S6b", r"n\d set cali40all-(hosts|vxlan)-net", r".*", "VXLAN is let in by the set of hosts with a VTEP"),
     Reason("S6b", r"n\d chain filter cali-INPUT", r"cali40\S+", "VXLAN is let in by the set of hosts with a VTEP"),
     Reason(r"S(5|.*calico-ipip)", r"\w+(-\w+)? (link|conf) tunl0", r".*", "the recorder's kernel put one everywhere"),
-    Reason(r"S(9|1\d)", r"n\d chain \w+ KUBE-PROXY-CANARY", "", "the recorder left the empty canaries out"),
-    Reason(r"S(9|1\d).*flannel", r"n\d chain mangle [A-Z]+$", "ACCEPT", "there is no table for a canary alone"),
-    Reason(r"S(9|1\d).*calico", r"n\d chain nat POSTROUTING", r"\s|-A.*", "Felix appends here; the recorder inserted"),
+    Reason(r"S(9|1[015])", r"n\d chain \w+ KUBE-PROXY-CANARY", "", "the recorder left the empty canaries out"),
+    Reason(r"S(9|1[015]).*flannel", r"n\d chain mangle [A-Z]+$", "ACCEPT", "there is no table for a canary alone"),
+    Reason(r"S(9|1[015]).*calico", r"n\d chain nat POSTROUTING", r"\s|-A.*", "Felix appends; the recorder inserted"),
     Reason(".", r"[\w-]+ sysctl net\.bridge\.", r"[01]", "br_netfilter has it on everywhere; only a node needs it"),
 ]  # fmt: skip
 
