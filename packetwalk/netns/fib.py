@@ -266,8 +266,8 @@ USUAL_QUESTIONS: tuple[Question, ...] = tuple((rule, None, int(rule.action)) for
 class Fib:
     """Policy rules, tables, and the exceptions learned for single destinations (path MTU, redirect)."""
 
-    __slots__ = ("_asked", "_questions", "custom", "custom_local", "exceptions", "flow_dissect", "linked", "rules",
-                 "tables")  # fmt: skip
+    __slots__ = ("_asked", "_questions", "custom", "custom_local", "exceptions", "flow_dissect", "linked", "plain",
+                 "plain_rules", "rules", "tables")  # fmt: skip
 
     def __init__(self) -> None:
         self.rules, self._questions = list(USUAL_RULES), list(USUAL_QUESTIONS)
@@ -275,6 +275,7 @@ class Fib:
         self.custom = self.flow_dissect = False
         self.tables: dict[int, Table] = {254: Table(), 255: Table()}
         self.custom_local = False  # whether somebody added a local route (fib_has_custom_local_routes)
+        self.plain = self.plain_rules = True  # whether `unclaimed` may answer: for its routes, for its rules
         self.exceptions: dict[tuple[Behind, int], Learned] = {}
         self.linked: dict[str, Device] = {}  # devices whose routes count only while they have a carrier
 
@@ -283,7 +284,7 @@ class Fib:
         copy = Fib.__new__(Fib)
         copy.rules, copy.tables, copy.custom, copy.linked = self.rules, self.tables, self.custom, self.linked
         copy.flow_dissect, copy._questions, copy._asked = self.flow_dissect, self._questions, self._asked
-        copy.custom_local = self.custom_local
+        copy.custom_local, copy.plain, copy.plain_rules = self.custom_local, self.plain, self.plain_rules
         copy.exceptions = dict(self.exceptions)
         return copy
 
@@ -291,6 +292,8 @@ class Fib:
         """Put a route into its table."""
         self.table(route.table).add(route)
         self.custom_local = self.custom_local or (route.type == "local" and route.proto != "kernel")
+        if route.table != 255 and (route.oddity or (route.type != "unicast" and route.type not in TYPE_ERRNO)):
+            self.plain = False
 
     def table(self, number: int) -> Table:
         return self.tables.setdefault(number, Table())
@@ -384,6 +387,13 @@ class Fib:
         self._asked = {}
         tables = [r.action if isinstance(r.action, int) and not r.oddity else -1 for r in rules]
         self._questions = [(r, r.compiled(), table) for r, table in zip(rules, tables, strict=True)]
+        actions = {"goto", "nop", *RULE_ERRNO}
+        self.plain_rules = all(not r.oddity and (isinstance(r.action, int) or r.action in actions) for r in rules)
+
+    def unclaimed(self, addr: int) -> bool:
+        """Whether every look-up of the address ends in a unicast route or a plain error: table local knows nothing of
+        it, no other table holds more than those, and all rules are modelled."""
+        return self.plain and self.plain_rules and next(self.tables[255].covering(addr), None) is None
 
     def is_gateway(self, addr: int, dev: str) -> bool:
         """ip_fib_check_default: whether some route already leads through that router on that device."""

@@ -25,7 +25,7 @@ from packetwalk.netns.route import output_route
 from packetwalk.netns.seen import Hit, Seen
 from packetwalk.netns.target import Target
 from packetwalk.netns.visit import Skb, Visit
-from packetwalk.packet import PROTO_ICMP, Ip
+from packetwalk.packet import PROTO_ICMP, Ip, Packet
 from packetwalk.trace import Reason
 
 CONNTRACK, CONFIRM = "conntrack", "confirm"
@@ -45,15 +45,15 @@ SOURCE_SIDE = frozenset({"INPUT", "POSTROUTING"})  # HOOK2MANIP
 class Around:
     """What a rule may ask of the room a packet is in (seen.Lookups)."""
 
-    __slots__ = ("fib", "skb", "v")
+    __slots__ = ("fib", "v")
 
-    def __init__(self, v: Visit, skb: Skb) -> None:
-        self.v, self.skb, self.fib = v, skb, v.t.fib
+    def __init__(self, v: Visit) -> None:
+        self.v, self.fib = v, v.t.fib
 
     def clamp_mtu(self, seen: Seen) -> int:
         """tcpmss_mangle_packet: the smaller path MTU of the packet's own way and of the one back to its sender; without
         a way back its own decides (tcpmss_reverse_mtu)."""
-        v, rt = self.v, self.skb.rt
+        v, rt = self.v, seen.rt
         if rt is None:
             return 0
         back = output_route(v.t, seen.ip.src, v.now)
@@ -86,7 +86,7 @@ class Policy(NamedTuple):
 
 def nf_hook(v: Visit, skb: Skb, hook: str, *, iif: str = "", oif: str = "", physout: str = "") -> bool:
     """NF_HOOK: let every table registered at a hook see the packet, in order of priority. False: it ends here."""
-    tables, seen = v.t.netfilter.tables, None
+    tables, seen = v.t.netfilter.tables, None  # `seen` once a table here asks for it
     for name in ORDER[hook]:
         if name == CONNTRACK:
             if v.t.conntrack:
@@ -105,20 +105,24 @@ def nf_hook(v: Visit, skb: Skb, hook: str, *, iif: str = "", oif: str = "", phys
         if name != "nat" and not chain.rules and chain.policy == "ACCEPT":
             continue
         if seen is None:
-            seen = _seen(v, skb, iif, oif, physout)
+            seen = _seen(v, skb)
+            seen.iif, seen.oif, seen.physout = iif, oif, physout
         going_on = _nat(v, skb, hook, seen) if name == "nat" else _table(v, skb, hook, name, seen)
         if not going_on:
             return False
     return True
 
 
-def _seen(v: Visit, skb: Skb, iif: str, oif: str, physout: str) -> Seen:
-    t = v.t
-    around = Around(v, skb)
-    seen = Seen(
-        skb.packet, iif, oif, tables=around, state=t.netfilter.state, choose=t.chooser, mark=skb.mark, now=v.now
-    )
-    seen.eth, seen.physin, seen.physout = skb.eth, skb.physin, physout
+def _seen(v: Visit, skb: Skb) -> Seen:
+    """The packet as rules see it. A visit has one Seen, shown one packet after the other: no two are at a hook at once,
+    and a packet that a rule gives birth to (reject) is on its way only when that rule's table has been left."""
+    seen, packet = v.seen, skb.packet
+    if seen is None:
+        t = v.t
+        seen = v.seen = Seen(packet, tables=Around(v), state=t.netfilter.state, choose=t.chooser, now=v.now)
+    elif seen.packet is not packet:
+        seen.look_at(packet)
+    seen.mark, seen.rt, seen.eth, seen.physin = skb.mark, skb.rt, skb.eth, skb.physin
     _show(seen, skb)
     return seen
 
@@ -133,8 +137,8 @@ def _table(v: Visit, skb: Skb, hook: str, name: str, seen: Seen) -> bool:
     before, mark = skb.packet, skb.mark
     verdict = _walk(v, skb, hook, name, seen)
     if verdict.kind == "accept":
-        if name == "mangle" and hook == "OUTPUT" and _rerouted(skb, before, mark):
-            return _route_again(v, skb)
+        if name == "mangle" and hook == "OUTPUT" and _rerouted(before, skb.packet, skb.mark != mark):
+            return _route_again(v, skb, seen)
         return True
     if verdict.kind == "reject":
         assert verdict.target is not None
@@ -169,18 +173,16 @@ def _drop(v: Visit, skb: Skb, hook: str, name: str, verdict: Verdict) -> None:
     v.drop(skb, Reason.NETFILTER_DROP, by, errno=errno, dev=f"{hook.lower()}/{name}")
 
 
-def _rerouted(skb: Skb, before: object, mark: int) -> bool:
+def _rerouted(before: Packet, after: Packet, remarked: bool) -> bool:
     """ipt_mangle_out: whether something changed that the routing decision depends on."""
-    if skb.mark != mark:
-        return True
-    if skb.packet is before:
-        return False
-    old, new = before.headers[0], skb.packet.headers[0]  # type: ignore[attr-defined]
-    return (old.src, old.dst, old.tos) != (new.src, new.dst, new.tos)  # type: ignore[union-attr]
+    old, new = before.headers[0], after.headers[0]
+    assert isinstance(old, Ip) and isinstance(new, Ip)
+    return remarked or (old.src, old.dst, old.tos) != (new.src, new.dst, new.tos)
 
 
-def _route_again(v: Visit, skb: Skb) -> bool:
+def _route_again(v: Visit, skb: Skb, seen: Seen) -> bool:
     errno = route_me_harder(v, skb)
+    seen.rt = skb.rt
     if errno:
         v.drop(skb, Reason.NETFILTER_DROP, "no route after the change", errno=errno)
     return not errno
@@ -239,7 +241,7 @@ def _nat(v: Visit, skb: Skb, hook: str, seen: Seen) -> bool:
         if hook == "PREROUTING":
             skb.rt = None  # nf_nat_ipv4_pre_routing: skb_dst_drop
     if hook == "OUTPUT" and conn.tuple(skb.ctdir).dst != _other(conn, skb.ctdir):
-        return _route_again(v, skb)  # nf_nat_ipv4_local_fn
+        return _route_again(v, skb, seen)  # nf_nat_ipv4_local_fn
     return True
 
 

@@ -38,6 +38,11 @@ class Verdict(NamedTuple):
     what: str = ""
 
 
+POLICIES = {(policy, hook): Verdict(policy.lower(), None, None, hook)
+            for hook in HOOKS["mangle"] for policy in ("ACCEPT", "DROP")}  # fmt: skip
+"""What a built-in chain says of a packet that none of its rules decided."""
+
+
 class Table:
     """A table: its chains by name, the built-in ones first."""
 
@@ -125,7 +130,7 @@ class Ruleset:
                         return Verdict(kind, hit, target, chain.name, str(target) if kind == "unsupported" else "")
                 else:
                     if not stack:
-                        return Verdict(chains[hook].policy.lower(), None, None, hook)
+                        return POLICIES[chains[hook].policy, hook]
                     chain, steps = stack.pop()
         except Undecided as reason:
             return Verdict("unsupported", _hit(chain, entry, stack), entry.rule.target, chain.name, str(reason))

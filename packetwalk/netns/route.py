@@ -119,6 +119,8 @@ def validate_source(
             return False
         if not t.fib.custom and not t.fib.custom_local:
             return Drop(Reason.IP_LOCAL_SOURCE, ip.src) if ip.src in t.locals else False
+        if t.fib.unclaimed(ip.src):
+            return False  # the look-up below could only find a way back, which nobody asks for
     mark = skb.mark if conf.src_valid_mark else 0
     to = ip.dst if dst is None else dst
     back = new(Flow, (ip.src, to, oif or "lo", "", mark, ip.tos & TOS, 0, 0, 0, SCOPE_GLOBAL))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from packetwalk.netns.fib import Fib
     from packetwalk.netns.ipset import IpSet
     from packetwalk.netns.rule import Rule
+    from packetwalk.netns.tables import Rt
 
 
 class Hit(NamedTuple):
@@ -83,9 +84,11 @@ class Seen:
 
     packet: the L3 packet, never with its Ethernet header; l4 is None in a later fragment. Addresses, protocol and ports
     are plain numbers, ports -1 where none can be seen. iif, oif, physin, physout: device names, "" where there is none;
-    physin and physout only for a bridged packet. ctstate: NEW, ESTABLISHED, RELATED, INVALID or UNTRACKED; ctdir:
-    ORIGINAL or REPLY. state: the memory of recent, nth, limit and changed sets of this namespace; now in ns.
+    physin and physout only for a bridged packet. rt: its way, once it is routed. ctstate: NEW, ESTABLISHED, RELATED,
+    INVALID or UNTRACKED; ctdir: ORIGINAL or REPLY. state: the memory of recent, nth, limit and changed sets of this
+    namespace; now in ns.
     """
+
 
     __slots__ = (
         "choose",
@@ -106,6 +109,7 @@ class Seen:
         "physin",
         "physout",
         "proto",
+        "rt",
         "sets",
         "sport",
         "src",
@@ -132,6 +136,7 @@ class Seen:
         self.iif, self.oif = iif, oif
         self.physin = self.physout = ""
         self.eth: Ethernet | None = None
+        self.rt: Rt | None = None
         self.mark = mark
         self.conn: Conn | None = None
         self.ctstate, self.ctdir = "INVALID", "ORIGINAL"
@@ -148,7 +153,7 @@ class Seen:
         self.packet, self.ip = packet, ip
         self.src, self.dst, self.proto = int(ip.src), int(ip.dst), ip.proto
         self.l4 = l4 = headers[1] if len(headers) > 1 and not ip.offset else None
-        if isinstance(l4, Tcp | Udp):
+        if isinstance(l4, (Tcp, Udp)):
             self.sport, self.dport = l4.sport, l4.dport
         else:
             self.sport = self.dport = -1

@@ -12,6 +12,7 @@ from packetwalk.trace import Drop, Reason, Step, Timer, Unsupported
 
 if TYPE_CHECKING:
     from packetwalk.netns.conntrack import Conn
+    from packetwalk.netns.seen import Seen
     from packetwalk.netns.socket import Socket
     from packetwalk.netns.tables import Rt, Tables
     from packetwalk.netns.tcp import Connection
@@ -82,10 +83,10 @@ class Visit:
     """What stages share while a packet is in the room: the tables, the time, the steps so far.
 
     task: a program is sending (process context): pending softirqs run between the packets it sends, see `later`.
-    hooked: whether netfilter has anything to do in this room.
+    hooked: whether netfilter has anything to do in this room; seen: what its rules are shown (hooks).
     """
 
-    __slots__ = ("backlog", "hooked", "now", "replying", "stages", "steps", "t", "task")
+    __slots__ = ("backlog", "hooked", "now", "replying", "seen", "stages", "steps", "t", "task")
 
     def __init__(self, tables: Tables, stages: Mapping[str, Stage], now: int, *, task: bool = False) -> None:
         self.t = tables
@@ -93,6 +94,7 @@ class Visit:
         self.now = now
         self.hooked = tables.conntrack or len(tables.netfilter.tables) > 0
         self.task = task
+        self.seen: Seen | None = None
         self.replying = False  # an ICMP message of ours is on its way out
         self.steps: list[Step] = []
         self.backlog: list[Skb] = []

@@ -19,8 +19,9 @@ from packetwalk.addr import IPv4, Mac, Prefix
 from packetwalk.engine.walk import walk
 from packetwalk.netns.device import Nic, Veth
 from packetwalk.netns.namespace import Netns
+from packetwalk.netns.rule import parse_rule
 from packetwalk.network import Network
-from packetwalk.packet import Ethernet, Icmp, Ip, ip_packet
+from packetwalk.packet import Ethernet, Header, Icmp, Ip, Udp, ip_packet
 from packetwalk.trace import Flow
 
 HERE = Path(__file__).parent
@@ -28,6 +29,7 @@ RECORDING = HERE.parent / "recordings" / "S5-calico-ipip"
 ROUNDS, TURNS = 11, 2000
 ROUTES, ROOMS = (10, 100, 1000, 10_000), (5, 10, 20, 50)
 ROUTER = Mac("02:00:00:00:00:01")
+LIMITS = {"router hop": 10, "each hook": 20}
 UNIT = "bare SimPy timeout, 100 pending"
 
 
@@ -61,6 +63,22 @@ def router(routes: int = 0, rules: int = 0, selector: str = "iif") -> Netns:
         selectors = {"iif": {"iif": f"none{n}"}, "fwmark": {"fwmark": n + 1, "fwmask": 0xFF},
                      "from": {"src": Prefix.parse(f"30.0.{n}.0/24")}}  # fmt: skip
         room.rule_add(100 + n, 100, **selectors[selector])
+    return room
+
+
+RULES = ("-s 10.9.{n}.0/24", "-d 10.9.0.{n}/32 -p tcp -m tcp --dport 80", "-m mark --mark 0x1{n:02x}0000/0x1ff0000",
+         "-p udp -m udp --dport 1{n}", '-m comment --comment "{n}" -m conntrack --ctstate RELATED')  # fmt: skip
+HOOKS = {"PREROUTING": "mangle", "INPUT": "filter", "FORWARD": "filter", "OUTPUT": "filter", "POSTROUTING": "mangle"}
+
+
+def filtered(*, tracked: bool = False) -> Netns:
+    """The router with ten rules in each hook that do not match, and with connection tracking."""
+    room = router()
+    for hook, table in HOOKS.items():
+        for n in range(10):
+            rule = parse_rule(f"-A {hook} {RULES[n % len(RULES)].format(n=n)} -j DROP")
+            room.netfilter.table(table).append(rule)
+    room.conntrack = tracked
     return room
 
 
@@ -98,11 +116,14 @@ def timeouts() -> int:
     return TURNS
 
 
-def hops(room: Netns) -> Callable[[], int]:
+PING, DATA = Icmp(8, 0, 1, 1), Udp(4000, 8080, 64)
+
+
+def hops(room: Netns, proto: int = 1, l4: Header = PING, steps: int = 5) -> Callable[[], int]:
     """A packet through one room, everything recorded."""
-    ping = ip_packet(Ip(IPv4("10.0.0.2"), IPv4("10.0.1.2"), 1, 0, 64), Icmp(8, 0, 1, 1), payload=56)
-    packet = ping.push(Ethernet(Mac("02:00:00:00:00:88"), ROUTER))
-    assert len(room.receive("eth0", packet, 0)) == 5
+    bare = ip_packet(Ip(IPv4("10.0.0.2"), IPv4("10.0.1.2"), proto, 0, 64), l4, payload=56)
+    packet = bare.push(Ethernet(Mac("02:00:00:00:00:88"), ROUTER))
+    assert len(room.receive("eth0", packet, 0)) == steps
 
     def run() -> int:
         for _ in range(TURNS):
@@ -184,11 +205,14 @@ def main() -> None:
     work |= {f"router hop, ten rules by `{s}`": hops(router(rules=10, selector=s)) for s in ("iif", "fwmark", "from")}
     work |= {name: hops(router(routes=n)) for n, name in by_routes.items()}
     work |= {name: walks(*chain(n)) for n, name in by_rooms.items()}
+    work |= {"room with ten rules in each hook": hops(filtered(), 17, DATA)}
+    work |= {"the same, the connection tracked": hops(filtered(tracked=True), 17, DATA, steps=6)}
     found = medians(work)
     unit, step = found[UNIT], found["router hop of five steps"] / 5
     rows = [Row(UNIT, f"{unit:.0f} ns", 1.0), Row("a step", f"{step:.0f} ns", step / unit, 2)]
     rows += [
-        Row(n, f"{found[n]:.0f} ns", found[n] / unit, 10 if n.startswith("router") else 0) for n in work if n != UNIT
+        Row(name, f"{found[name]:.0f} ns", found[name] / unit, next((n for w, n in LIMITS.items() if w in name), 0))
+        for name in work if name != UNIT
     ]
     share = collector_share(walks(*chain(50)))
     lines = ["# Last results of `make bench`", "", "| what | takes | x timeout | at most | |", "|---|---|---|---|---|"]
