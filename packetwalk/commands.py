@@ -11,7 +11,7 @@ from shlex import quote
 
 from packetwalk.addr import ANY, ZERO_MAC, Prefix
 from packetwalk.netns.device import SCOPE_GLOBAL, Addr, Bridge, Device, Dummy, Geneve, Ipip, Port, Tunnel, Veth, Vxlan
-from packetwalk.netns.fib import SCOPE_NAMES, Route
+from packetwalk.netns.fib_table import SCOPE_NAMES, Route
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.policy_rule import PolicyRule
 from packetwalk.network import Network, Wire

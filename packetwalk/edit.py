@@ -15,7 +15,7 @@ from typing import Any
 from packetwalk.addr import EVERYTHING, IPv4, Mac, Prefix
 from packetwalk.hint import nearest, unknown
 from packetwalk.iptables import iptables
-from packetwalk.netns.fib import KNOWN_TYPES, Nexthop
+from packetwalk.netns.fib_table import KNOWN_TYPES, Nexthop
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.policy_rule import PROTOCOLS, RULE_ERRNO, TABLES
 from packetwalk.netns.tables import CONF_DEFAULTS, SYSCTL_DEFAULTS

@@ -52,6 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("netns.seen",),
     ("netns.option",),
     ("netns.conntrack", "netns.fib", "netns.neighbour", "netns.fdb", "netns.socket"),
+    ("netns.fib_table",),
     ("netns.policy_rule",),
     ("netns.device", "netns.tcp", "netns.tcp_track"),
     ("frames",),

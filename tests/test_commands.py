@@ -14,7 +14,7 @@ from packetwalk.addr import IPv4, Mac, Prefix
 from packetwalk.commands import commands
 from packetwalk.netns.device import Bridge, Dummy, Geneve, Ipip, Nic, UnknownDevice, Veth, Vxlan
 from packetwalk.netns.fdb import FdbEntry
-from packetwalk.netns.fib import Nexthop, Route
+from packetwalk.netns.fib_table import Nexthop, Route
 from packetwalk.netns.namespace import Netns
 from packetwalk.network import Network
 from packetwalk.show import SHOWN, rules, show

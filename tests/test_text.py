@@ -6,7 +6,7 @@ import pytest
 
 import packetwalk as pw
 from packetwalk.netns.device import Veth
-from packetwalk.netns.fib import Nexthop
+from packetwalk.netns.fib_table import Nexthop
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.netfilter import Ruleset
 from packetwalk.packet import ARP_REPLY, ARP_REQUEST, Arp, Icmp, Ip, Tcp, Udp, ip_packet

@@ -11,7 +11,7 @@ from packetwalk.kube.chance import mac_of
 from packetwalk.kube.cluster import Cluster, Link
 from packetwalk.kube.layout import POINT_TO_POINT, Layout, Place, Seat
 from packetwalk.netns.device import Bridge, Device, Veth
-from packetwalk.netns.fib import Nexthop
+from packetwalk.netns.fib_table import Nexthop
 from packetwalk.netns.namespace import Netns
 from packetwalk.network import Network
 

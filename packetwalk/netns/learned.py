@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from packetwalk.addr import ANY, IPv4
-from packetwalk.netns.fib import Fib, Found, Nexthop, Route
+from packetwalk.netns.fib import Fib
+from packetwalk.netns.fib_table import Found, Nexthop, Route
 
 
 class Learned(NamedTuple):

@@ -14,7 +14,7 @@ from packetwalk.hint import nearest
 from packetwalk.netns import learned
 from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK, SCOPES, Addr, Bridge, Device, Port, Veth, Vxlan
 from packetwalk.netns.fdb import FdbEntry
-from packetwalk.netns.fib import Nexthop, Route
+from packetwalk.netns.fib_table import Nexthop, Route
 from packetwalk.netns.policy_rule import TABLES
 from packetwalk.netns.tables import Tables
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from packetwalk.addr import ANY, LIMITED_BROADCAST, LOCALHOST, IPv4, is_loopback, is_multicast, is_zeronet
 from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, DeviceConf
-from packetwalk.netns.fib import NO_ROUTE, Found
+from packetwalk.netns.fib_table import NO_ROUTE, Found
 from packetwalk.netns.policy_rule import Flow
 from packetwalk.netns.socket import DONT, WANT, Socket
 from packetwalk.netns.tables import Rt, Tables

@@ -9,7 +9,7 @@ from __future__ import annotations
 from packetwalk.addr import ANY, IPv4, Mac, Prefix
 from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_LINK
 from packetwalk.netns.fdb import FdbEntry
-from packetwalk.netns.fib import Nexthop, Route, Table
+from packetwalk.netns.fib_table import Nexthop, Route, Table
 from packetwalk.netns.neighbour import Neighbour
 
 Key = tuple[str, int]

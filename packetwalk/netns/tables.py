@@ -13,7 +13,8 @@ from packetwalk.netns.chooser import RoomChooser, Seeded
 from packetwalk.netns.conntrack import Conns
 from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK, Bridge, Device, DeviceConf
 from packetwalk.netns.fdb import BridgeFdb, VxlanFdb
-from packetwalk.netns.fib import Fib, Found, Nexthop, Route
+from packetwalk.netns.fib import Fib
+from packetwalk.netns.fib_table import Found, Nexthop, Route
 from packetwalk.netns.learned import Learned, exception_key
 from packetwalk.netns.neighbour import Neighbours
 from packetwalk.netns.netfilter import Ruleset

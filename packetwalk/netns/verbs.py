@@ -12,7 +12,7 @@ from packetwalk.hint import nearest
 from packetwalk.netns import learned
 from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES
 from packetwalk.netns.fdb import FdbEntry
-from packetwalk.netns.fib import KNOWN_TYPES, Nexthop, Route
+from packetwalk.netns.fib_table import KNOWN_TYPES, Nexthop, Route
 from packetwalk.netns.links import Links
 from packetwalk.netns.neighbour import VALID, Neighbour
 from packetwalk.netns.policy_rule import RULE_ERRNO, TABLES, PolicyRule

@@ -10,7 +10,7 @@ from typing import Any
 from packetwalk.addr import ANY, EVERYTHING, IPv4, Mac, Prefix
 from packetwalk.netns.device import Vxlan
 from packetwalk.netns.fdb import FdbEntry
-from packetwalk.netns.fib import Nexthop, Route
+from packetwalk.netns.fib_table import Nexthop, Route
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.neighbour import Neighbour
 from packetwalk.netns.policy_rule import TABLES, PolicyRule

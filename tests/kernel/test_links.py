@@ -10,7 +10,7 @@ import pytest
 from packetwalk.addr import Mac
 from packetwalk.edit import apply
 from packetwalk.kernel.realise import Realised, missing_features, realise
-from packetwalk.netns.fib import Nexthop
+from packetwalk.netns.fib_table import Nexthop
 from packetwalk.netns.namespace import Netns
 from tests.kernel.lab import IPv4, Lab
 

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from packetwalk.addr import IPv4, Prefix
-from packetwalk.netns.fib import Fib, Nexthop, Route
+from packetwalk.netns.fib import Fib
+from packetwalk.netns.fib_table import Nexthop, Route
 from packetwalk.netns.netfilter import Ruleset, Verdict
 from packetwalk.netns.rule import Rule, chained, cheapest_first, parse_rule
 from packetwalk.netns.seen import Seen

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from packetwalk.addr import ANY, EVERYTHING, MASKS, IPv4, Prefix
 from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK
-from packetwalk.netns.fib import TYPE_ERRNO, Fib, Found, Nexthop, Route, Table, pick_nexthop
+from packetwalk.netns.fib import Fib
+from packetwalk.netns.fib_table import TYPE_ERRNO, Found, Nexthop, Route, Table, pick_nexthop
 from packetwalk.netns.policy_rule import Flow, PolicyRule
 
 DST = IPv4("10.1.2.3")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from packetwalk.addr import IPv4, Prefix
-from packetwalk.netns.fib import Nexthop, Route
+from packetwalk.netns.fib_table import Nexthop, Route
 from packetwalk.snapshot.iproute import read_route, read_rule
 from packetwalk.snapshot.reader import Record
 from tests.netns.rooms import real

@@ -6,7 +6,7 @@ import pytest
 
 from packetwalk.addr import IPv4, Mac
 from packetwalk.netns.device import Bridge, Veth
-from packetwalk.netns.fib import Nexthop
+from packetwalk.netns.fib_table import Nexthop
 from packetwalk.netns.namespace import Netns
 from packetwalk.network import Network
 from tests.netns.rooms import M1, M2, M3, M4, router, switch

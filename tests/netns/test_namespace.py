@@ -12,7 +12,7 @@ import pytest
 from packetwalk.addr import IPv4, Prefix
 from packetwalk.engine.walk import walk
 from packetwalk.netns.device import Nic, Veth
-from packetwalk.netns.fib import Nexthop, Route, Table
+from packetwalk.netns.fib_table import Nexthop, Route, Table
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.policy_rule import Flow as FibFlow
 from packetwalk.network import Network

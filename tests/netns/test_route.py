@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from packetwalk.addr import ANY, BROADCAST_MAC, IPv4, Prefix
-from packetwalk.netns.fib import Nexthop, Route
+from packetwalk.netns.fib_table import Nexthop, Route
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.policy_rule import PolicyRule
 from packetwalk.netns.route import input_route, output_route
@@ -129,6 +129,26 @@ def test_a_source_that_a_local_route_claims_is_a_martian() -> None:
     room.route_add("10.8.0.0/16", type="local", dev="lo", table="local")
     steps = room.receive("eth0", frame(echo("10.8.0.9", "10.0.1.2")), 0)
     assert reasons(steps) == [Reason.IP_LOCAL_SOURCE]
+
+
+@pytest.mark.parametrize(("kind", "table"), [("local", 100), ("broadcast", "main"), ("local", "main")])
+def test_a_source_that_any_table_claims_is_a_martian(kind: str, table: int | str) -> None:
+    """fib_validate_source looks at every table that the rules name, as soon as there is a rule of one's own."""
+    room = three()
+    room.rule_add(100, 100, src=Prefix.parse("30.0.0.0/8"))
+    room.rule_add(101, 100, dst=Prefix.parse("10.8.0.0/16"))
+    assert "forward" in stages(room.receive("eth0", frame(echo("10.8.0.9", "10.0.1.2")), 0))
+    room.fib.add(Route(Prefix.parse("10.8.0.0/16"), (Nexthop("lo"),), type=kind, table=254 if table == "main" else 100))
+    steps = room.receive("eth0", frame(echo("10.8.0.9", "10.0.1.2")), 0)
+    assert reasons(steps) == [Reason.IP_LOCAL_SOURCE]
+
+
+def test_a_way_back_that_is_not_modelled_is_named_though_nobody_asks_for_it() -> None:
+    room = three()
+    room.rule_add(100, 100, src=Prefix.parse("30.0.0.0/8"))
+    room.fib.add(Route(Prefix.parse("10.8.0.0/16"), (Nexthop("eth0"),), oddity="encap mpls"))
+    steps = room.receive("eth0", frame(echo("10.8.0.9", "10.0.1.2")), 0)
+    assert stages(steps)[-1] == "unsupported"
 
 
 def test_a_subnets_broadcast_is_delivered_and_not_answered() -> None:

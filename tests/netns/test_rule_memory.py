@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from packetwalk.addr import IPv4, Prefix
 from packetwalk.netns import fib as fib_module
-from packetwalk.netns.fib import Fib, Nexthop, Route
+from packetwalk.netns.fib import Fib
+from packetwalk.netns.fib_table import Nexthop, Route
 from packetwalk.netns.policy_rule import Flow, PolicyRule
 
 ADDRS = st.sampled_from([IPv4("10.0.0.1"), IPv4("10.1.0.1"), IPv4("11.0.0.1")])

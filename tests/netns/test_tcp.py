@@ -8,7 +8,7 @@ import pytest
 
 from packetwalk.addr import IPv4
 from packetwalk.engine.sim import Simulation
-from packetwalk.netns.fib import Route
+from packetwalk.netns.fib_table import Route
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.tcp import Connection
 from packetwalk.network import Network
