@@ -49,6 +49,14 @@ class Fib:
     def add(self, route: Route) -> None:
         """Put a route into its table."""
         self.table(route.table).add(route)
+        self._mind(route)
+
+    def replace(self, old: Route, new: Route) -> None:
+        """Put a route in the place of one of the same table and prefix. ValueError if that is not there."""
+        self.table(new.table).replace(old, new)
+        self._mind(new)
+
+    def _mind(self, route: Route) -> None:
         self.custom_local = self.custom_local or (route.type == "local" and route.proto != "kernel")
         if route.table != 255 and (route.oddity or (route.type != "unicast" and route.type not in TYPE_ERRNO)):
             self.plain = False

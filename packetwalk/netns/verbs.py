@@ -43,7 +43,7 @@ class Verbs(Links):
         """`ip route replace`: in the place of the first one of that prefix and metric, if there is one."""
         route = self.route(dst, **words)
         if old := self._alike(route):
-            self.fib.table(route.table).replace(old, route)
+            self.fib.replace(old, route)
             learned.free(self.fib)
         else:
             self._put(route)

@@ -138,7 +138,8 @@ def test_a_source_that_any_table_claims_is_a_martian(kind: str, table: int | str
     room.rule_add(100, 100, src=Prefix.parse("30.0.0.0/8"))
     room.rule_add(101, 100, dst=Prefix.parse("10.8.0.0/16"))
     assert "forward" in stages(room.receive("eth0", frame(echo("10.8.0.9", "10.0.1.2")), 0))
-    room.fib.add(Route(Prefix.parse("10.8.0.0/16"), (Nexthop("lo"),), type=kind, table=254 if table == "main" else 100))
+    room.route_add("10.8.0.0/16", dev="eth0", table=table)
+    room.route_replace("10.8.0.0/16", dev="lo", type=kind, table=table)
     steps = room.receive("eth0", frame(echo("10.8.0.9", "10.0.1.2")), 0)
     assert reasons(steps) == [Reason.IP_LOCAL_SOURCE]
 
