@@ -19,6 +19,11 @@ End = tuple[str, str]
 """(room, device)"""
 
 
+def kubelet(node: str) -> str:
+    """What the kubelet of a node is called, where a walk begins: the one who probes the node's pods."""
+    return f"{node}/kubelet"
+
+
 class Wire(NamedTuple):
     """A veth pair or a cable. rate in bit/s (0: no limit), delay in ns, queue in packets that wait
     while another leaves (a pfifo's limit)."""
@@ -38,6 +43,7 @@ class Network:
         self.rooms: dict[str, Netns] = {}
         self.wires: dict[End, Wire] = {}
         self.roles: dict[str, str] = {}
+        self.programs: dict[str, str] = {}  # who has no room of its own: {kubelet, pod on the host's network: room}
         self.services: dict[str, IPv4] = {}  # what a DNS would know: names that lead to an address of no room
         self.chooser: RoomChooser | None = None  # draws for all rooms of an overlay; None: each draws for itself
 
@@ -57,6 +63,14 @@ class Network:
         self.rooms[room.name] = room
         self.roles[room.name] = role
         return room
+
+    def room_of(self, name: str) -> str:
+        """The room of that name, or the one that the program of that name runs in; the name itself for neither."""
+        return name if name in self else self.programs.get(name, name)
+
+    def host_pods(self) -> dict[str, str]:
+        """Those of the programs that are pods on the host's network: {pod: node}."""
+        return {name: room for name, room in self.programs.items() if name != kubelet(room)}
 
     def connect(self, a: End, b: End, *, rate: int = 0, delay: int = 0, queue: int = 1000) -> Wire:
         """Join two devices by a wire. Each end learns its peer's state and MTU; ValueError if one is taken."""
@@ -117,7 +131,7 @@ class Network:
         """A network to learn into: rooms are copied when first entered, configuration and wires are shared."""
         copy = Network(self.name)
         copy.rooms = Overlay(self.rooms, copy)
-        copy.wires, copy.roles, copy.services = self.wires, self.roles, self.services
+        copy.wires, copy.roles, copy.programs, copy.services = self.wires, self.roles, self.programs, self.services
         return copy
 
     def visited(self) -> list[str]:

@@ -288,7 +288,7 @@ def title(trace: Trace, width: int = 0, color: bool = False) -> str:
     src = next((str(h.src) for _, s in trace.steps for h in s.packet.headers if isinstance(h, Ip) and h.src), "")
     to = f"{flow.to} " if flow.to else ""
     what = {"icmp": "echo request", "udp": "datagram", "tcp": "connect"}[flow.kind]
-    left = f"{flow.kind} {flow.src}{f' {src}{sport}' if src else ''} > {to}{flow.dst}{dport} {what}"
+    left = f"{flow.kind} {flow.by or flow.src}{f' {src}{sport}' if src else ''} > {to}{flow.dst}{dport} {what}"
     left += f", {flow.payload} bytes of payload"
     return f"{_paint(left, BOLD, color)}  {trace.network:>{max(width - len(left) - 2, 0)}}".rstrip()
 

@@ -122,6 +122,7 @@ class Flow:
     seq: int = 1
     bind: IPv4 = ANY
     to: str = ""  # the room that was asked for by name
+    by: str = ""  # the program that sends, where it is one of several in the room
 
     @property
     def payload(self) -> int:

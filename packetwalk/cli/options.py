@@ -29,15 +29,16 @@ class BadInput(Exception):
 
 
 def complete_room(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Rooms of the network that the command line names so far; none where it cannot be read."""
+    """Rooms, and pods in nodes, of the network that the command line names so far; none where it cannot be read."""
     network = _named_so_far(ctx)
-    return [name for name in network.rooms if name.startswith(incomplete)] if network is not None else []
+    names = (*network.rooms, *network.host_pods()) if network is not None else ()
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def complete_destination(ctx: typer.Context, incomplete: str) -> list[str]:
     """The same, and services."""
     network = _named_so_far(ctx)
-    names = (*network.rooms, *network.services) if network is not None else ()
+    names = (*network.rooms, *network.host_pods(), *network.services) if network is not None else ()
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -92,7 +93,11 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="LINE", help="'ROOM WORDS' of ip, bridge, sysctl, iptables, done first; repeatable."),
 ]
-Src = Annotated[str, typer.Argument(metavar="SRC", help="Room that sends.", autocompletion=complete_room)]
+Src = Annotated[
+    str,
+    typer.Argument(metavar="SRC", help="Room that sends, or a program there: node-1/kubelet.",
+                   autocompletion=complete_room),
+]  # fmt: skip
 Dst = Annotated[
     str,
     typer.Argument(
@@ -187,14 +192,15 @@ def make_flow(
     within("--size", size, 0, SIZE_MAX)
     within("--udp", udp, 1, 65535)
     within("--tcp", tcp, 1, 65535)
-    known(src, network.rooms, "room")
+    rooms = (*network.rooms, *network.programs)
+    known(src, rooms, "room")
     if dst.count(":") > 1:
         raise BadInput(f"{dst!r} is no IPv4 address; IPv6 is not modelled")
     name, colon, _ = dst.partition(":")
     if colon and icmp:
         raise BadInput(f"{dst!r} has a port, which --icmp has no use for")
     if not (name[:1].isdecimal() and "." in name):
-        known(name, (*network.rooms, *network.services), "room or service" if network.services else "room")
+        known(name, (*rooms, *network.services), "room or service" if network.services else "room")
     modes = {None: "", True: "do", False: "dont"}
     try:
         return between(

@@ -45,6 +45,7 @@ def rooms(
     for room in network:
         addrs = [str(a) for d in room.devices.values() if d.kind != "loopback" for a in d.addrs]
         rows.append((room.name, network.roles.get(room.name, ""), " ".join(addrs)))
+    rows += [(name, "pod", f"in {room}") for name, room in network.host_pods().items()]
     widths = [max((len(row[i]) for row in rows), default=0) for i in (0, 1)]
     emit("\n".join(f"{name:{widths[0]}}  {role:{widths[1]}}  {addrs}".rstrip() for name, role, addrs in rows))
 
@@ -85,7 +86,7 @@ def show(
     if (only or chain) and table != "rules":
         raise BadInput(f"--table and --chain are for rules, not for {table}")
     network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
-    known(room, network.rooms, "room")
+    room = known(network.room_of(room), network.rooms, "room")
     try:
         emit("\n".join(rules(network, room, only, chain)) if table == "rules" else text_of(network, room, table))
     except KeyError as error:
@@ -117,7 +118,7 @@ def commands(
 
     network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
     if room is not None:
-        known(room, network.rooms, "room")
+        room = known(network.room_of(room), network.rooms, "room")
     emit("\n".join(lines.commands(network, room)))
 
 

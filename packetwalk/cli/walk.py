@@ -131,8 +131,8 @@ def _asked_after(network: Network, words: str | None, layout: str) -> tuple[str,
         return None
     from packetwalk.show import SHOWN
 
-    room, _, table = words.strip().partition(" ")
-    known(room, network.rooms, "room")
+    name, _, table = words.strip().partition(" ")
+    room = known(network.room_of(name), network.rooms, "room")
     known(table.strip(), [*SHOWN, "conntrack"], "table")
     if layout == "json":
         raise BadInput("--after prints a table below the trace; JSON has no place for it")

@@ -152,6 +152,8 @@ class PodPart(Part):
     mac: Ethernet = Field(default="", description="Drawn from the seed if left out.")
     hostif: DeviceName = Field(default="", description="The host's end of the veth pair.")
     containers: list[Name] = ["app"]
+    labels: dict[str, str] = Field(default={}, description="What the selectors of services look for.")
+    host_network: bool = Field(default=False, description="It shares the node's network namespace.")
 
 
 class ServicePortPart(Part):

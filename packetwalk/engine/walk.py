@@ -128,12 +128,14 @@ class Named(Protocol):
 
     @property
     def room(self) -> str:
-        """Its network namespace, or its name in `network.services`."""
+        """Its network namespace, or its name in `network.programs` or `network.services`."""
 
 
 def between(network: Network, src: str | Named, dst: str | Named, *, udp: int = 0, tcp: int = 0, size: int = -1,
             ttl: int = 0, df: str = "") -> Flow:  # fmt: skip
     """The flow from a room to another, to a service, or to an address; behind a colon the port, of TCP unless told.
+
+    A program in a room, such as node-1/kubelet, may stand for it.
 
     An echo request unless there is a port. size, ttl and df as in Flow. KeyError or ValueError, in one line, for a name
     that leads nowhere, and for two ports.
@@ -147,16 +149,19 @@ def between(network: Network, src: str | Named, dst: str | Named, *, udp: int = 
             raise ValueError(f"{to!r} has a port, and so has --{'tcp' if tcp else 'udp'} {tcp or udp}")
         tcp = 0 if udp else int(port)
     kind = "tcp" if tcp else "udp" if udp else "icmp"
-    address, named = destination(network, name), name in network or name in network.services
-    return Flow(kind, source, address, tcp or udp, size=size, ttl=ttl, df=df, to=name if named else "")
+    address, room = destination(network, name), network.room_of(source)
+    named = any(name in names for names in (network, network.programs, network.services))
+    return Flow(kind, room, address, tcp or udp, size=size, ttl=ttl, df=df, to=name if named else "",
+                by=source if source != room else "")  # fmt: skip
 
 
 def destination(network: Network, name: str) -> IPv4:
-    """The address of a room, a service (a room of the same name goes first; `name.namespace` is the service), or the
-    address itself. KeyError for a name that leads nowhere, ValueError for what is no address."""
-    if name not in network and name in network.services:
+    """The address of a room or a program in one, of a service (the others go first; `name.namespace` is the service),
+    or the address itself. KeyError for a name that leads nowhere, ValueError for what is no address."""
+    room = network.room_of(name)
+    if room not in network and name in network.services:
         return network.services[name]
-    return IPv4(name) if name[:1].isdecimal() and name not in network else address_of(network, name)
+    return IPv4(name) if name[:1].isdecimal() and room not in network else address_of(network, room)
 
 
 def walk(network: Network, flow: Flow | str | Named, dst: str | Named = "", *, udp: int = 0, tcp: int = 0,

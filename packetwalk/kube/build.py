@@ -25,7 +25,7 @@ from packetwalk.netns.device import Veth
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.netfilter import Ruleset
 from packetwalk.netns.shared import Shared
-from packetwalk.network import Network
+from packetwalk.network import Network, kubelet
 from packetwalk.snapshot.iptables_save import read_iptables
 
 
@@ -130,6 +130,7 @@ def _built(cluster: Cluster, plan: Layout) -> Network:
         host = Host(seat.node, seat.place, seat.ip, netns, cluster, plan, network, ipam, hosts)
         ipam.join(host.name, _wanted(seat.node))
         hosts[host.name] = host
+        network.programs[kubelet(host.name)] = host.name
     for host in hosts.values():
         cluster.cni.setup_node(host)
     _pods(cluster, hosts)
@@ -150,10 +151,18 @@ def _wanted(node: Node) -> Prefix | None:
 
 
 def _pods(cluster: Cluster, hosts: dict[str, Host]) -> None:
-    """The kubelet's part: a sandbox each, then CNI ADD. Addresses asked for are given out before the others."""
+    """The kubelet's part: a sandbox each, then CNI ADD. Addresses asked for are given out before the others.
+
+    A pod on the host's network gets neither: its containers are programs of the node.
+    """
     given = {p.room: hosts[p.node].claim(p.ip) for p in cluster.pods if p.ip}
     for pod in cluster.pods:
         host = hosts[pod.node]
+        if pod.host_network:
+            host.network.programs[pod.room] = host.name
+            for port in pod.listen:
+                host.netns.listen(port)
+            continue
         ip = given[pod.room] if pod.ip else host.claim()
         netns = host.network.add(Netns(pod.room, cluster.seed), "pod")
         sandbox = Sandbox(pod, netns, ip)
@@ -172,6 +181,7 @@ def _services(cluster: Cluster, plan: Layout, network: Network, hosts: dict[str,
     for host in planes:
         host.netns.listen(API_PORT)
     where = {pod.name: (pod.ip, host.name) for host in hosts.values() for pod in host.pods}
+    where |= {pod.room: (hosts[pod.node].ip, pod.node) for pod in cluster.pods if pod.host_network}
     services = filled(asked, plan.service_cidr, where)
     for service in services:
         if not service.headless:

@@ -14,7 +14,7 @@ Everything but the lists of pods and services is frozen. What is left open (addr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,8 @@ class Pod:
     """Containers that share one network namespace, which the pause container holds.
 
     node: the name of the node. listen: ports with a UDP and a TCP echo server. mac and hostif (the host's end of the
-    veth pair) are what the CNI would choose where empty.
+    veth pair) are what the CNI would choose where empty. host_network: it has no namespace of its own, but shares the
+    node's: its addresses, its ports, its tables.
     """
 
     name: str
@@ -85,10 +86,14 @@ class Pod:
     mac: str = ""
     hostif: str = ""
     containers: tuple[str, ...] = ("app",)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    host_network: bool = False
 
     @property
     def room(self) -> str:
-        """What its network namespace is called: its name, after its Kubernetes namespace unless that is `default`."""
+        """What its network namespace is called: its name, after its Kubernetes namespace unless that is `default`.
+
+        A pod on the host's network is found by it, too (`network.programs`)."""
         return self.name if self.namespace == "default" else f"{self.namespace}/{self.name}"
 
 
@@ -120,10 +125,12 @@ class Cluster:
     kube_proxy: KubeProxy = field(default_factory=KubeProxy)
 
     def pod(self, name: str, node: int | str, *, listen: int | Iterable[int] = (), namespace: str = "default",
-            ip: str = "", mac: str = "", containers: Iterable[str] = ("app",)) -> Pod:  # fmt: skip
+            ip: str = "", mac: str = "", containers: Iterable[str] = ("app",), labels: Mapping[str, str] | None = None,
+            host_network: bool = False) -> Pod:  # fmt: skip
         """Add a pod on a node, by its name or its number from 1. ValueError for a node that is not there."""
         ports = (listen,) if isinstance(listen, int) else tuple(listen)
-        pod = Pod(name, self._node_name(name, node), namespace, ports, ip, mac, containers=tuple(containers))
+        pod = Pod(name, self._node_name(name, node), namespace, ports, ip, mac, "", tuple(containers),
+                  dict(labels or {}), host_network)  # fmt: skip
         self.pods.append(pod)
         return pod
 

@@ -52,6 +52,27 @@ def agree(network: Network, walks: list[tuple[str, str]]) -> None:
         assert proof.verdict.agrees, f"{walk}: {proof}"
 
 
+HOST_WALKS = [
+    ("a", "proxy:8080"),
+    ("a", "front:80"),
+    ("b", "front:80"),
+    ("proxy", "a:80"),
+    ("proxy", "front:80"),  # it is its only endpoint
+    ("out", "node-1:30080"),
+    ("node-1/kubelet", "a:80"),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_kernel_agrees_about_pods_on_the_hosts_network_and_kubelets(mode: str) -> None:
+    cluster = Cluster(2, find(mode))
+    cluster.pod("a", 1, listen=80)
+    cluster.pod("b", 2, listen=80)
+    proxy = cluster.pod("proxy", 2, listen=8080, host_network=True)
+    cluster.service("front", 80, target_port=8080, pods=[proxy], node_port=30080)
+    agree(build(cluster), HOST_WALKS)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_kernel_agrees_about_services_under_every_mode(mode: str) -> None:
     options = {"hairpin": True} if mode == "flat-bridge" else {}  # or no frame tells that b has drawn itself
