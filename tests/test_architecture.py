@@ -21,7 +21,7 @@ PACKAGE = HERE.parent.parent / "packetwalk"
 # import one another.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
-    ("cli",),
+    ("cli", "teach"),
     ("__init__",),
     ("prove",),
     ("predict", "judge", "source"),
@@ -68,13 +68,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 PACKAGES: dict[str, tuple[str, ...]] = {
     "cli": ("", "answer", "compare", "explain", "options", "prove", "tables", "walk"),
     "engine": ("", "sim", "branches", "costs", "walk"),
-    "view": ("", "compare", "html", "pcap", "table"),
+    "view": ("", "compare", "html", "pcap", "stages", "table"),
     "document": ("", "model", "tree"),
     "kube": ("", "build", "chance", "cidr", "cluster", "controlplane", "fabric", "kubeproxy", "layout", "rules",
              "service"),
     "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),
     "snapshot": ("", "iproute", "links", "iptables_save", "ipset_save", "reader"),
     "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "bench", "record"),
+    "teach": ("", "bridge", "choice", "ipip", "mtu", "nat", "packet", "routes", "verdict", "vxlan"),
 }
 
 # Siblings that may be imported all the same.
