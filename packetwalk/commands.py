@@ -128,6 +128,8 @@ def _tunnel(device: Tunnel) -> Iterator[str]:
         yield f"df {device.df}"
     if isinstance(device, Vxlan):
         yield "learning" if device.learning else "nolearning"
+        if device.ageing != Vxlan().ageing:
+            yield f"ageing {device.ageing // 1_000_000_000}"
         if device.sport_range != Vxlan().sport_range:
             yield "srcport {} {}".format(*device.sport_range)
     if device.ttl or device.ttl_inherit:

@@ -30,7 +30,7 @@ from packetwalk.packet import (
 from packetwalk.trace import Drop, Flow, Hop, Result, Step, Trace, Unsupported
 
 SECOND = 1_000_000_000
-TIMEOUT = 60 * SECOND
+TIMEOUT = 180 * SECOND
 
 
 class Client:

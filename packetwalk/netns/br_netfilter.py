@@ -101,7 +101,7 @@ def pieces(v: Visit, skb: Skb, mtu: int) -> list[Skb] | None:
     if ip.len <= limit:
         return [skb]
     if (ip.df and not skb.ignore_df) or skb.frag_max > mtu:
-        v.drop(skb, Reason.PKT_TOO_BIG, f"df and mtu {limit} of {skb.out}")
+        v.drop(skb, Reason.NOT_SPECIFIED, f"df and mtu {limit} of {skb.out}")
         return None
     eth = skb.packet.headers[0]
     cut = fragment(Packet(skb.packet.headers[1:], skb.packet.payload), limit, skb.frag_list)

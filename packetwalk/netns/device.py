@@ -167,7 +167,8 @@ class Ipip(Tunnel):
 
 @dataclass(slots=True)
 class Vxlan(Tunnel):
-    """A vxlan device. Its FDB maps inner MACs to tunnel ends; the default destination is the all-zero MAC's entry."""
+    """A vxlan device. Its FDB maps inner MACs to tunnel ends; the default destination is the all-zero MAC's entry.
+    `ageing` of what it learned, in ns."""
 
     kind: ClassVar[str] = "vxlan"
     overhead: ClassVar[int] = IP_LEN + UDP_LEN + VXLAN_LEN + ETH_LEN
@@ -175,6 +176,7 @@ class Vxlan(Tunnel):
     dport: int = 8472
     sport_range: tuple[int, int] = (32768, 60999)
     learning: bool = True
+    ageing: int = 300_000_000_000
     udp_csum: bool = True
 
 

@@ -54,7 +54,7 @@ def encap(v: Visit, skb: Skb) -> str | None:
     assert isinstance(device, Vxlan)
     eth = skb.packet.headers[0]
     assert isinstance(eth, Ethernet)
-    far = v.t.vxlan_fdb.find(device.name, eth.dst)
+    far = v.t.vxlan_fdb.find(device.name, eth.dst, v.now, device.ageing)
     if not far:  # vxlan_xmit
         v.drop(skb, Reason.NO_TX_TARGET, f"no fdb entry for {eth.dst} and no default destination")
         return None
@@ -196,7 +196,7 @@ def _snoop(v: Visit, skb: Skb, device: Vxlan, eth: Ethernet, outer: Ip) -> bool:
     if not eth.src or eth.src >> 40 & 1:
         v.drop(skb, Reason.MAC_INVALID_SOURCE, eth)
         return False
-    elsewhere = v.t.vxlan_fdb.learn(device.name, eth.src, outer.src, v.now)
+    elsewhere = v.t.vxlan_fdb.learn(device.name, eth.src, outer.src, v.now, device.ageing)
     if elsewhere is not None:
         v.drop(skb, Reason.VXLAN_ENTRY_EXISTS, elsewhere)
     return elsewhere is None

@@ -86,7 +86,8 @@ class BridgeFdb:
 
 
 class VxlanFdb:
-    """{(vxlan device, mac): far ends}. The all-zero MAC is the default destination and gets a copy each.
+    """{(vxlan device, mac): far ends}. The all-zero MAC is the default destination and gets a copy each. What was
+    learned and not used for the device's ageing time counts as absent.
 
     `base` is shared with other rooms (the peers' daemon-written entries); our own win, and `hidden` are not ours.
     """
@@ -103,13 +104,20 @@ class VxlanFdb:
         copy.hidden, copy.entries = self.hidden, dict(self.entries)
         return copy
 
-    def find(self, dev: str, mac: int) -> tuple[FdbEntry, ...]:
+    def find(self, dev: str, mac: int, now: int, ageing: int) -> tuple[FdbEntry, ...]:
         """vxlan_find_mac, and the default destination where nothing is known (vxlan_xmit)."""
-        for key in ((dev, mac), (dev, int(ZERO_MAC))):
-            far = self.entries.get(key) or self._shared(key)
-            if far:
-                return far
-        return ()
+        return self._used((dev, mac), now, ageing) or self.exact(dev, int(ZERO_MAC))
+
+    def _used(self, key: tuple[str, int], now: int, ageing: int) -> tuple[FdbEntry, ...]:
+        """What is known of an address. A look-up keeps a learned entry young; an old one is gone (vxlan_cleanup)."""
+        far = self.entries.get(key) or self._shared(key)
+        if not far or far[0].static:
+            return far
+        if now - far[0].updated >= ageing:
+            self.entries.pop(key, None)
+            return ()
+        self.entries[key] = far = (far[0]._replace(updated=now),)
+        return far
 
     def exact(self, dev: str, mac: int) -> tuple[FdbEntry, ...]:
         """What is known of just that address."""
@@ -131,10 +139,10 @@ class VxlanFdb:
         key = (entry.dev, int(entry.mac))
         self.entries[key] = (*self.entries.get(key, ()), entry)
 
-    def learn(self, dev: str, mac: Mac, dst: IPv4, now: int) -> FdbEntry | None:
+    def learn(self, dev: str, mac: Mac, dst: IPv4, now: int, ageing: int) -> FdbEntry | None:
         """vxlan_snoop: an inner source address was seen behind that outer source address. Returns the static entry that
         says otherwise, if there is one: then the frame is not believed."""
-        old = self.entries.get((dev, mac)) or self._shared((dev, mac))
+        old = self._used((dev, int(mac)), now, ageing)
         if not old or old[0].dst != dst:
             if old and old[0].static:
                 return old[0]

@@ -151,11 +151,11 @@ def icmp(v: Visit, skb: Skb) -> str | None:
     t = v.t
     if header.type == ECHO:
         unicast = skb.rt is not None and skb.rt.kind == "local"
-        ignored = t.sysctls["net.ipv4.icmp_echo_ignore_all"] or (
-            not unicast and t.sysctls["net.ipv4.icmp_echo_ignore_broadcasts"]
-        )
-        if ignored:
-            v.drop(skb, Reason.INVALID_PROTO, "icmp_echo_ignore")
+        if not unicast and t.sysctls["net.ipv4.icmp_echo_ignore_broadcasts"]:
+            v.drop(skb, Reason.INVALID_PROTO, "icmp_echo_ignore_broadcasts")
+            return None
+        if t.sysctls["net.ipv4.icmp_echo_ignore_all"]:  # icmp_echo: taken, not dropped, and nothing comes of it
+            v.step("consume", skb.dev, "no echo reply: icmp_echo_ignore_all", skb.packet)
             return None
         v.step("deliver", skb.dev, Delivery("echo-request"), skb.packet)
         reply = header._replace(type=ECHO_REPLY)

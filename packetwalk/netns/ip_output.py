@@ -115,7 +115,7 @@ def postrouting(v: Visit, skb: Skb) -> str | None:
     if ip.len <= mtu and not skb.frag_max:
         return "neigh"
     if ip.df and (not skb.ignore_df or skb.frag_max > mtu) and ip.len > mtu:
-        v.drop(skb, Reason.PKT_TOO_BIG, f"df and mtu {mtu}", errno="EMSGSIZE" if skb.socket is not None else "")
+        v.drop(skb, Reason.NOT_SPECIFIED, f"df and mtu {mtu}", errno="EMSGSIZE" if skb.socket is not None else "")
         skb.error = Icmp(UNREACHABLE, FRAG_NEEDED, mtu=mtu)
         return "icmp_error"
     if skb.frag_max and skb.frag_max < mtu:

@@ -97,6 +97,7 @@ def _load_tunnel(device: Tunnel, data: Record) -> None:
     device.ttl = data.get("ttl", 0, lambda t: 0 if t == "inherit" else U8(t))
     if isinstance(device, Vxlan):
         device.learning = data.get("learning", True, flag)
+        device.ageing = data.get("ageing", 300, U32) * 1_000_000_000
         ports = data.sub("port_range")
         low, high = ports.get("low", 0, U16), ports.get("high", 0, U16)
         if high:

@@ -80,8 +80,8 @@ def test_a_port_that_leaves_its_bridge_takes_its_entries_along() -> None:
 # -- vxlan ------------------------------------------------------------------------------------------------------------
 
 
-def far(room: Netns, mac: int) -> list[IPv4]:
-    return [e.dst for e in room.vxlan_fdb.find("vx0", mac)]
+def far(room: Netns, mac: int, now: int = 0) -> list[IPv4]:
+    return [e.dst for e in room.vxlan_fdb.find("vx0", mac, now, AGEING)]
 
 
 def tunnelled(remote: str = "") -> Netns:
@@ -108,21 +108,32 @@ def test_the_default_destination_may_be_many() -> None:
 def test_vxlan_learns_who_is_behind_whom() -> None:
     """vxlan_snoop: new and moved addresses; static entries stay."""
     room = tunnelled()
-    room.vxlan_fdb.learn("vx0", M3, FAR, 0)
+    room.vxlan_fdb.learn("vx0", M3, FAR, 0, AGEING)
     assert far(room, M3) == [FAR]
-    room.vxlan_fdb.learn("vx0", M3, OTHER, 1)
+    room.vxlan_fdb.learn("vx0", M3, OTHER, 1, AGEING)
     assert far(room, M3) == [OTHER]
     room.fdb_append("vx0", M2, dst=FAR)
-    room.vxlan_fdb.learn("vx0", M2, OTHER, 1)
+    room.vxlan_fdb.learn("vx0", M2, OTHER, 1, AGEING)
     assert far(room, M2) == [FAR]
+
+
+def test_what_a_vxlan_learned_ages_unless_it_is_used() -> None:
+    """vxlan_cleanup: age_interval after the last look-up; vxlan_find_mac notes each."""
+    room = tunnelled(str(FAR))
+    room.vxlan_fdb.learn("vx0", M3, OTHER, 0, AGEING)
+    assert far(room, M3, AGEING - 1) == far(room, M3, 2 * AGEING - 2) == [OTHER]
+    assert far(room, M3, 3 * AGEING) == [FAR]
+    room.vxlan_fdb.learn("vx0", M3, OTHER, 3 * AGEING, AGEING)
+    room.vxlan_fdb.learn("vx0", M3, OTHER, 4 * AGEING - 1, AGEING)
+    assert far(room, M3, 5 * AGEING - 2) == [OTHER]
 
 
 def test_shared_entries_lie_under_own_ones() -> None:
     shared = VxlanFdb({("vx0", int(M3)): (FdbEntry(M3, "vx0", FAR, static=True),)})
     over = shared.overlay()
     over.append(FdbEntry(M2, "vx0", OTHER))
-    assert [e.dst for e in over.find("vx0", M3)] == [FAR]
-    assert shared.find("vx0", M2) == ()
+    assert [e.dst for e in over.find("vx0", M3, 0, AGEING)] == [FAR]
+    assert shared.find("vx0", M2, 0, AGEING) == ()
     assert len(over.all()) == 2
 
 
