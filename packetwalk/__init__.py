@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from packetwalk.document import load_cluster
     from packetwalk.edit import whatif
     from packetwalk.engine.costs import load_costs
+    from packetwalk.engine.fetch import fetch
     from packetwalk.engine.walk import address_of, between, walk
     from packetwalk.kube.build import build
     from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
@@ -46,6 +47,7 @@ _HOME = {
     "document": ("load_cluster",),
     "edit": ("whatif",),
     "engine.costs": ("load_costs",),
+    "engine.fetch": ("fetch",),
     "engine.walk": ("address_of", "between", "walk"),
     "kube.build": ("build",),
     "kube.cluster": ("Cluster", "Link", "Node", "Pod", "Rack"),
@@ -97,6 +99,7 @@ __all__ = [
     "between",
     "build",
     "compare",
+    "fetch",
     "load_cluster",
     "load_costs",
     "load_snapshot",

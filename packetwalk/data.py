@@ -11,7 +11,7 @@ from packetwalk.totals import totals
 if TYPE_CHECKING:
     from packetwalk.trace import Step, Trace
 
-VERSION = 3
+VERSION = 4
 """It grows when the form changes."""
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import networkx
 
     from packetwalk.addr import IPv4
+    from packetwalk.apps.resolver import ResolvConf
     from packetwalk.netns.chooser import RoomChooser
 
 End = tuple[str, str]
@@ -45,6 +46,7 @@ class Network:
         self.roles: dict[str, str] = {}
         self.programs: dict[str, str] = {}  # who has no room of its own: {kubelet, pod on the host's network: room}
         self.services: dict[str, IPv4] = {}  # what a DNS would know: names that lead to an address of no room
+        self.resolvers: dict[str, ResolvConf] = {}  # the /etc/resolv.conf of rooms that have one
         self.chooser: RoomChooser | None = None  # draws for all rooms of an overlay; None: each draws for itself
 
     def __getitem__(self, room: str) -> Netns:
@@ -132,6 +134,7 @@ class Network:
         copy = Network(self.name)
         copy.rooms = Overlay(self.rooms, copy)
         copy.wires, copy.roles, copy.programs, copy.services = self.wires, self.roles, self.programs, self.services
+        copy.resolvers = self.resolvers
         return copy
 
     def visited(self) -> list[str]:

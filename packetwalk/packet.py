@@ -166,6 +166,20 @@ def payload_len(payload: int | bytes | Slice) -> int:
     return payload.stop - payload.start if isinstance(payload, Slice) else len(payload)
 
 
+def part(payload: int | bytes, start: int, stop: int) -> int | bytes:
+    """Bytes `start` to `stop` of a payload."""
+    return payload[start:stop] if isinstance(payload, bytes) else stop - start
+
+
+def joined(a: int | bytes, b: int | bytes) -> int | bytes:
+    """One payload after another: data if both are, or one is empty; else their length."""
+    if isinstance(a, bytes) and isinstance(b, bytes):
+        return a + b
+    if not a or not b:
+        return a or b
+    return payload_len(a) + payload_len(b)
+
+
 def header_len(h: Header) -> int:
     """Bytes of a header with its options."""
     return h.header_len if isinstance(h, Tcp) else _HEADER_LEN[type(h)]

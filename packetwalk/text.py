@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from packetwalk.apps.program import Exchange, Outcome
 from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Vxlan, innermost, size
 from packetwalk.totals import Totals, totals, tunnel_of
 from packetwalk.words import brief, change, counted, header, icmp_words, packet_words, time
@@ -176,7 +177,7 @@ def full(trace: Trace, *, color: bool = False) -> str:
 
 def summary(trace: Trace, *, color: bool = False) -> str:
     """One line a room: when, with which packet, and what changed it or chose its way; and what came of it."""
-    found = sections(trace)
+    found = [s for s in sections(trace) if _first(s) is not None or gist(s)]  # not a program's mere thoughts
     skipped = list(_repetitions(found))
     names = [_named(s) for s in found]
     times = [time(s.hops[0].at) for s in found]
@@ -232,6 +233,8 @@ def _phrase(line: Line) -> str:
         return header(last) if isinstance(last, Arp) and line.words.startswith("+") else ""
     if step.stage == "icmp_error" or words.startswith("arp "):
         return words
+    if step.stage == "program":
+        return "" if isinstance(step.what, Exchange | Outcome) else f"{step.dev} {words}"
     return f"{step.stage} {words}" if step.stage in TELLING else ""
 
 
@@ -267,6 +270,8 @@ def minimal(trace: Trace) -> str:
 def outcome(trace: Trace) -> str:
     """What the sender saw, in words."""
     r = trace.result
+    if r.said:
+        return r.said
     if r.outcome == "reply":
         return f"reply ttl {r.ttl}"
     if r.outcome == "connected":
@@ -288,8 +293,8 @@ def title(trace: Trace, width: int = 0, color: bool = False) -> str:
     src = next((str(h.src) for _, s in trace.steps for h in s.packet.headers if isinstance(h, Ip) and h.src), "")
     to = f"{flow.to} " if flow.to else ""
     what = {"icmp": "echo request", "udp": "datagram", "tcp": "connect"}[flow.kind]
-    left = f"{flow.kind} {flow.by or flow.src}{f' {src}{sport}' if src else ''} > {to}{flow.dst}{dport} {what}"
-    left += f", {flow.payload} bytes of payload"
+    left = f"{flow.kind} {flow.by or flow.src}{f' {src}{sport}' if src else ''} > {to}{flow.dst}{dport} "
+    left += flow.about or f"{what}, {flow.payload} bytes of payload"
     return f"{_paint(left, BOLD, color)}  {trace.network:>{max(width - len(left) - 2, 0)}}".rstrip()
 
 

@@ -123,6 +123,7 @@ class Flow:
     bind: IPv4 = ANY
     to: str = ""  # the room that was asked for by name
     by: str = ""  # the program that sends, where it is one of several in the room
+    about: str = ""  # what the exchange is for, where a program speaks
 
     @property
     def payload(self) -> int:
@@ -147,6 +148,7 @@ class Result:
     mss: int = 0
     echoed: int = 0
     at: int = 0
+    said: str = ""  # what the answer says, where a program has read it
 
     @property
     def answered(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from packetwalk.apps import dns
 from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Tcp, Udp, Vxlan, innermost, visible
 
 PROTOS = {1: "icmp", 4: "ipip", 6: "tcp", 17: "udp"}
@@ -103,6 +104,8 @@ def brief(packet: Packet) -> str:
         words = icmp_words(last).removeprefix("icmp ")
     elif isinstance(last, Tcp):
         words = f"tcp {flags(last)}"
+    elif isinstance(last, Udp) and isinstance(packet.payload, bytes) and dns.PORT in (last.sport, last.dport):
+        words = f"dns {dns.brief(packet.payload)}"
     else:
         words = PROTOS.get(last.proto, str(last.proto)) if isinstance(last, Ip) else type(last).__name__.lower()
     ip = innermost(packet)

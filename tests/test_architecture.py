@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("network",),
     ("netns",),
     ("netns.namespace",),
+    ("netns.process",),
     ("netns.stack",),
     ("netns.bridge", "netns.arp", "netns.ip_input", "netns.ip_forward", "netns.ip_output", "netns.icmp", "netns.local",
      "netns.encap"),
@@ -56,22 +57,25 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("netns.policy_rule",),
     ("netns.device", "netns.tcp", "netns.tcp_track"),
     ("frames",),
+    ("exchanges",),
     ("codec", "trace"),
     ("data",),
     ("text",),
     ("totals", "words"),
     ("packet",),
+    ("apps",),
     ("addr", "collector", "hint"),
 )  # fmt: skip
 
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "cli": ("", "answer", "compare", "explain", "options", "prove", "tables", "walk"),
-    "engine": ("", "sim", "branches", "costs", "walk"),
+    "engine": ("", "sim", "branches", "costs", "fetch", "walk"),
     "view": ("", "compare", "html", "pcap", "stages", "table"),
     "document": ("", "model", "tree"),
     "kube": ("", "build", "chance", "cidr", "cluster", "controlplane", "fabric", "kubeproxy", "layout", "rules",
              "service"),
+    "apps": ("", "client", "dns", "http", "nameserver", "program", "resolver"),
     "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),
     "snapshot": ("", "iproute", "links", "iptables_save", "ipset_save", "reader"),
     "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "bench", "record"),
@@ -314,7 +318,7 @@ BROKEN = [
     ("addr.py", "x = __import__('packet' + 'walk')", "hides what is imported"),
     ("addr.py", "import packetwalk", "addr lies below __init__"),
     ("addr.py", "from packetwalk import walk", "addr lies below __init__"),
-    ("addr.py", "from packetwalk.apps import dns", "apps has no place in LAYERS"),
+    ("addr.py", "from packetwalk.plugins import dns", "plugins has no place in LAYERS"),
     (
         "addr.py",
         "if TYPE_CHECKING:\n    pass\nelse:\n    import packetwalk.packet",

@@ -60,7 +60,7 @@ def test_the_forms(trace: pw.Trace) -> None:
 
 def test_the_data_form_is_plain_complete_and_counted(trace: pw.Trace) -> None:
     data = json.loads(json.dumps(trace.to_dict()))
-    assert data["version"] == 3
+    assert data["version"] == 4
     assert {"flow", "hops", "network", "note", "result", "totals", "unevaluated", "version"} <= data.keys()
     assert [hop["room"] for hop in data["hops"]] == [hop.room for hop in trace]
     for told, hop in zip(data["hops"], trace, strict=True):

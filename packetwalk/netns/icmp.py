@@ -6,7 +6,7 @@ from packetwalk.addr import ANY, LIMITED_BROADCAST, IPv4, is_loopback, is_multic
 from packetwalk.netns.device import SCOPE_LINK
 from packetwalk.netns.neighbour import VALID
 from packetwalk.netns.route import onlink, output_route, pmtudisc_of
-from packetwalk.netns.socket import DONT, Delivery, Socket
+from packetwalk.netns.socket import DONT, Delivery, Readable, Socket
 from packetwalk.netns.tables import SECOND, Credit, Peer, Rt, Tables
 from packetwalk.netns.tcp import Connection
 from packetwalk.netns.tunnel import ipip_lookup
@@ -37,7 +37,7 @@ from packetwalk.packet import (
     size,
     visible,
 )  # fmt: skip
-from packetwalk.trace import Reason
+from packetwalk.trace import TASK, Reason, Timer
 
 ICMP_SOCKET = Socket(PROTO_ICMP, 0, pmtudisc=DONT)  # icmp_sk: answers never carry DF
 INTERNET_CONTROL = 0xC0
@@ -55,6 +55,7 @@ ERRNO = {
     6: "ENETUNREACH", 7: "EHOSTDOWN", 8: "ENONET", 9: "ENETUNREACH", 10: "EHOSTUNREACH", 11: "ENETUNREACH",
     12: "EHOSTUNREACH", 13: "EHOSTUNREACH", 14: "EHOSTUNREACH", 15: "EHOSTUNREACH",
 }  # fmt: skip
+FATAL = frozenset({2, 3, *range(6, 11), 13, 14, 15})  # the codes that a connected UDP socket hears of unasked
 
 
 def icmp_error(v: Visit, skb: Skb) -> str | None:
@@ -221,7 +222,8 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
         if pmtudisc_of(v.t, socket) == DONT and inner.proto == PROTO_UDP:
             v.step("consume", skb.dev, "the socket does not do path mtu discovery", skb.packet)
             return None
-    if isinstance(socket, Socket) and inner.proto == PROTO_UDP and not socket.recverr:
+    fatal = header.type == UNREACHABLE and header.code in FATAL
+    if isinstance(socket, Socket) and inner.proto == PROTO_UDP and not (socket.recverr or (socket.peer and fatal)):
         v.step("consume", skb.dev, f"the {socket} did not ask for errors", skb.packet)
         return None
     if isinstance(socket, Connection):
@@ -230,6 +232,8 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
         else:
             errno = ""  # soft: kept until the connection times out (tcp_v4_err)
     v.step("deliver", skb.dev, Delivery("error", socket, errno, info=mtu), skb.packet)
+    if errno and socket.owner is not None:
+        v.timer(Timer(v.now, "app", Readable(socket, skb.packet, errno), context=TASK), skb.packet)
     return None
 
 

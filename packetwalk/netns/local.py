@@ -20,6 +20,7 @@ from packetwalk.packet import (
     Icmp,
     Ip,
     Packet,
+    Slice,
     Tcp,
     Udp,
     ip_packet,
@@ -55,12 +56,12 @@ def _refuse(v: Visit, skb: Skb, reason: Reason, code: int) -> str:
 
 def udp(v: Visit, skb: Skb, ip: Ip, header: Udp) -> str | None:
     """__udp4_lib_rcv: to the socket bound to the port, or port unreachable."""
-    socket = v.t.sockets.find(PROTO_UDP, header.dport, ip.dst)
+    socket = v.t.sockets.find(PROTO_UDP, header.dport, ip.dst, (ip.src, header.sport))
     skb.forget_conn()  # nf_reset_ct: an error about it finds its connection by the quoted packet
     if socket is None or (skb.rt is not None and skb.rt.kind == "broadcast" and not socket.listening):
         return _refuse(v, skb, Reason.NO_SOCKET, PORT_UNREACH)
     v.step("deliver", skb.dev, Delivery("datagram", socket), skb.packet)
-    if socket.app == "echo":
+    if socket.app or socket.owner is not None:
         v.timer(Timer(v.now, "app", Readable(socket, skb.packet), context=TASK), skb.packet)
     return None
 
@@ -68,7 +69,7 @@ def udp(v: Visit, skb: Skb, ip: Ip, header: Udp) -> str | None:
 def udp_echo(v: Visit, turn: Readable) -> None:
     """The echo server's turn: the same bytes back, from whatever address the route suggests (it is bound to any)."""
     ip, header = turn.packet.headers[0], turn.packet.headers[1]
-    assert isinstance(ip, Ip) and isinstance(header, Udp)
+    assert isinstance(ip, Ip) and isinstance(header, Udp) and isinstance(turn.socket, Socket)
     reply = Packet(
         (Ip(turn.socket.addr, ip.src, PROTO_UDP, ip.len), Udp(header.dport, header.sport, header.len)),
         turn.packet.payload,
@@ -114,11 +115,19 @@ def _listener(v: Visit, skb: Skb, listener: Socket, ip: Ip, header: Tcp) -> None
 
 
 def _segment(v: Visit, skb: Skb, conn: Connection, header: Tcp) -> None:
-    before = conn.state
+    before, received = conn.state, conn.received
     fin_before = conn.fin_received
-    answers = conn.on_segment(header, payload_len(skb.packet.payload), v.now)
+    payload = skb.packet.payload
+    answers = conn.on_segment(header, payload_len(payload) if isinstance(payload, Slice) else payload, v.now)
     v.step("deliver", skb.dev, Delivery("segment", conn, conn.error, conn.state), skb.packet)
     tcp_send(v, conn, answers)
+    if conn.owner is not None or not isinstance(conn.app, str):
+        opened = before != conn.state == "ESTABLISHED"
+        if opened or conn.received != received or conn.fin_received != fin_before or conn.error:
+            news = payload if conn.received != received else 0
+            turn = Readable(conn, Packet(skb.packet.headers, news), conn.error)
+            v.timer(Timer(v.now, "app", turn, context=TASK), skb.packet)
+        return
     client = not conn.app
     connected = before == "SYN_SENT" and conn.state == "ESTABLISHED"
     echoed = client and conn.send_size and conn.received >= conn.send_size > 0 and conn.state == "ESTABLISHED"
@@ -143,6 +152,8 @@ def tcp_timeout(v: Visit, conn: Connection) -> None:
         _arm(v, conn)
     else:
         tcp_send(v, conn, conn.on_timeout())
+        if conn.error and conn.owner is not None:
+            v.timer(Timer(v.now, "app", Readable(conn, NO_PACKET, conn.error), context=TASK), NO_PACKET)
 
 
 def tcp_shrink(v: Visit, skb: Skb) -> str | None:
@@ -150,6 +161,21 @@ def tcp_shrink(v: Visit, skb: Skb) -> str | None:
     assert isinstance(skb.socket, Connection)
     tcp_send(v, skb.socket, skb.socket.shrink(skb.mtu))
     return None
+
+
+def tcp_connect(v: Visit, conn: Connection) -> None:
+    """A program opens a connection; a zero local address is chosen by the route. `conn.error` tells what failed."""
+    about = Packet((Ip(conn.laddr, conn.raddr, PROTO_TCP, 60),))
+    v.t.sockets.connections[conn.key] = conn
+    unbound = conn.laddr and not v.t.is_own(conn.laddr)
+    errno = "EADDRNOTAVAIL" if unbound else prepare(v, conn)
+    if errno == "unsupported":
+        v.go("route_out", Skb(about))
+    elif errno:
+        conn.state, conn.error = "CLOSED", errno
+        v.drop(Skb(about), Reason.IP_OUTNOROUTES, None, errno=errno)
+    else:
+        tcp_send(v, conn, conn.open())
 
 
 def prepare(v: Visit, conn: Connection) -> str:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from packetwalk.netns import arp, fragment
+from packetwalk.apps.program import Program
+from packetwalk.netns import arp, fragment, process
 from packetwalk.netns.device import Loopback
-from packetwalk.netns.local import prepare, tcp_app, tcp_send, tcp_timeout, udp_echo
+from packetwalk.netns.local import tcp_app, tcp_connect, tcp_timeout, udp_echo
 from packetwalk.netns.socket import Readable, Socket
 from packetwalk.netns.stack import STAGES
 from packetwalk.netns.tcp import Connection
 from packetwalk.netns.verbs import Verbs
 from packetwalk.netns.visit import Skb, Visit
-from packetwalk.packet import PROTO_TCP, Ip, Packet
+from packetwalk.packet import Ip, Packet
 from packetwalk.trace import TASK, Reason, Step, Timer
 
 
@@ -69,17 +70,13 @@ class Netns(Verbs):
     def connect(self, conn: Connection, now: int) -> list[Step]:
         """A program opens a TCP connection; a zero local address is chosen by the route."""
         v = Visit(self, STAGES, now, task=True)
-        about = Packet((Ip(conn.laddr, conn.raddr, PROTO_TCP, 60),))
-        self.sockets.connections[conn.key] = conn
-        unbound = conn.laddr and not self.is_own(conn.laddr)
-        errno = "EADDRNOTAVAIL" if unbound else prepare(v, conn)
-        if errno == "unsupported":
-            v.go("route_out", Skb(about))
-        elif errno:
-            conn.state, conn.error = "CLOSED", errno
-            v.drop(Skb(about), Reason.IP_OUTNOROUTES, None, errno=errno)
-        else:
-            tcp_send(v, conn, conn.open())
+        tcp_connect(v, conn)
+        return v.finish()
+
+    def run(self, program: Program[object], now: int, name: str = "client") -> list[Step]:
+        """A program starts; it goes on by itself when what it waits for has come."""
+        v = Visit(self, STAGES, now, task=True)
+        process.start(v, name, program)
         return v.finish()
 
     def wake(self, timer: Timer, now: int) -> list[Step]:
@@ -99,8 +96,10 @@ class Netns(Verbs):
             v.go(stage, pieces[0])
             if len(pieces) > 1:
                 v.timer(Timer(now, "resume", (stage, pieces[1:]), context=TASK), pieces[1].packet)
+        elif timer.kind == "alarm":
+            process.alarm(v, key)
         elif isinstance(key, Readable):
-            udp_echo(v, key)
+            (udp_echo if key.socket.app == "echo" else process.readable)(v, key)
         elif isinstance(key, Connection):
             tcp_app(v, key)
         return v.finish()

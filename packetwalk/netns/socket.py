@@ -10,19 +10,21 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from packetwalk.addr import ANY, IPv4
+from packetwalk.apps.program import App
 from packetwalk.netns.tcp import Connection
 from packetwalk.packet import PROTO_ICMP, PROTO_TCP, PROTO_UDP, Packet
 
 # IP_MTU_DISCOVER: when a socket sets DF and whether it minds the cached path MTU (ip(7))
 DONT, WANT, DO, PROBE = "dont", "want", "do", "probe"
+EPHEMERAL = range(32768, 61000)
 
 
 @dataclass(slots=True, eq=False)
 class Socket:
     """An ICMP (raw), UDP or TCP socket. `port` is the local port, or the echo id of an ICMP socket; `ttl` 0 = default.
 
-    pmtudisc: dont, want, do or probe; empty = the namespace's default. `app` is `echo` for a server, empty for a
-    client.
+    pmtudisc: dont, want, do or probe; empty = the namespace's default. `app` is `echo` or an App for a server, empty
+    for a client; `owner` the process that has it open; `peer` the only address and port it hears, if it is connected.
     """
 
     proto: int
@@ -33,7 +35,9 @@ class Socket:
     tos: int = 0
     recverr: bool = False
     listening: bool = False
-    app: str = ""
+    app: App | str = ""
+    owner: object = None
+    peer: tuple[IPv4, int] | None = None
 
     def __str__(self) -> str:
         name = {PROTO_ICMP: "icmp", PROTO_UDP: "udp", PROTO_TCP: "tcp"}.get(self.proto, str(self.proto))
@@ -60,35 +64,56 @@ class Delivery(NamedTuple):
 
 
 class Readable(NamedTuple):
-    """A program's turn: the socket, and what it reads."""
+    """A program's turn: the socket, and what it reads or which error it gets."""
 
-    socket: Socket
+    socket: Socket | Connection
     packet: Packet
+    errno: str = ""
 
 
 class Sockets:
-    """Listening and client sockets by (protocol, port), TCP connections by their four-tuple."""
+    """Listening and client sockets by (protocol, port, address), TCP connections by their four-tuple.
 
-    __slots__ = ("bound", "connections")
+    memory: what each program here keeps from one client to the next.
+    """
+
+    __slots__ = ("bound", "connections", "memory")
 
     def __init__(self) -> None:
-        self.bound: dict[tuple[int, int], Socket] = {}
+        self.bound: dict[tuple[int, int, int], Socket] = {}
         self.connections: dict[tuple[int, int, int, int], Connection] = {}
+        self.memory: dict[App, dict[object, object]] = {}
 
     def overlay(self) -> Sockets:
-        """The same listeners; connections and client sockets of a walk are its own."""
+        """The same listeners, and what their programs keep; connections and client sockets of a walk are its own."""
         copy = Sockets()
         copy.bound = dict(self.bound)
+        copy.memory = {app: dict(kept) for app, kept in self.memory.items()}
         return copy
 
     def bind(self, socket: Socket) -> Socket:
-        self.bound[socket.proto, socket.port] = socket
+        self.bound[socket.proto, socket.port, socket.addr] = socket
         return socket
 
-    def find(self, proto: int, port: int, addr: int) -> Socket | None:
-        """The socket bound to that port, if it is bound to that address or to any (udp4_lib_lookup)."""
-        socket = self.bound.get((proto, port))
-        return socket if socket is not None and (not socket.addr or socket.addr == addr) else None
+    def close(self, socket: Socket) -> None:
+        """Nobody has it open any more."""
+        self.bound.pop((socket.proto, socket.port, socket.addr), None)
+
+    def free_port(self, proto: int) -> int:
+        """The first ephemeral port that nobody is bound to; a kernel draws one (net.ipv4.ip_local_port_range)."""
+        taken = {port for kind, port, _ in self.bound if kind == proto}
+        if proto == PROTO_TCP:
+            taken |= {port for _, port, _, _ in self.connections}
+        return next(port for port in EPHEMERAL if port not in taken)
+
+    def find(self, proto: int, port: int, addr: int, peer: tuple[int, int] | None = None) -> Socket | None:
+        """The socket bound to that port, at that address before any (udp4_lib_lookup2 scores them so).
+
+        peer: who speaks to it; a connected socket hears nobody but its own.
+        """
+        bound = self.bound
+        socket = bound.get((proto, port, addr)) or bound.get((proto, port, ANY))
+        return socket if socket is None or socket.peer is None or peer in (None, socket.peer) else None
 
     def listeners(self) -> list[Socket]:
         return [s for s in self.bound.values() if s.listening]

@@ -7,10 +7,12 @@ at zero; there is no congestion control beyond the initial window, since a walk 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import NamedTuple
 
 from packetwalk.addr import IPv4
-from packetwalk.packet import Tcp
+from packetwalk.apps.program import App
+from packetwalk.packet import Tcp, joined, part, payload_len
 
 SECOND = 1_000_000_000
 INITIAL_RTO = SECOND  # RFC 6298 and TCP_TIMEOUT_INIT
@@ -26,10 +28,10 @@ IPV4_MAX_PMTU = 65535
 
 
 class Segment(NamedTuple):
-    """A segment to send: flags, payload bytes, and whether it is a retransmission."""
+    """A segment to send: flags, payload (bytes, or how many), and whether it is a retransmission."""
 
     tcp: Tcp
-    payload: int = 0
+    payload: int | bytes = 0
     again: bool = False
 
 
@@ -38,7 +40,8 @@ class Connection:
     """One end of a connection. `advmss` is what we announce, `mss` the largest payload we send (TCP_MAXSEG).
 
     send_size: bytes the program sends once connected; app: `echo` sends
-    back what it reads, otherwise a client that closes.
+    back what it reads, an App is a program's, otherwise a client that closes. owner: the program's process, which
+    reads and writes itself; to_send: what it has written and the window does not let out yet.
     """
 
     laddr: IPv4
@@ -53,12 +56,13 @@ class Connection:
     max_window: int = 0
     ttl: int = 0
     pmtudisc: str = ""
-    app: str = ""
+    app: App | str = ""
+    owner: object = None
     send_size: int = 0
     snd_nxt: int = 0
     snd_una: int = 0
     rcv_nxt: int = 0
-    to_send: int = 0
+    to_send: int | bytes = 0
     received: int = 0
     fin_queued: bool = False
     fin_received: bool = False
@@ -97,7 +101,7 @@ class Connection:
             mss = min(mss, max(cutoff, 68 - 20))
         self.mss = mss
 
-    def on_segment(self, tcp: Tcp, payload: int, now: int) -> list[Segment]:
+    def on_segment(self, tcp: Tcp, payload: int | bytes, now: int) -> list[Segment]:
         """A segment arrived (tcp_rcv_state_process). Returns the answers; `state` and `error` tell the rest."""
         if "R" in tcp.flags:
             self.error = "ECONNREFUSED" if self.state == "SYN_SENT" else "ECONNRESET"
@@ -121,9 +125,9 @@ class Connection:
         self.fin_queued = True
         return self._push()
 
-    def write(self, size: int) -> list[Segment]:
-        """The program writes that many bytes."""
-        self.to_send += size
+    def write(self, data: int | bytes) -> list[Segment]:
+        """The program writes data, or so many bytes."""
+        self.to_send = joined(self.to_send, data)
         return self._push()
 
     def on_timeout(self) -> list[Segment]:
@@ -147,9 +151,8 @@ class Connection:
         data = [s for s in self.unacked if s.payload]
         if not data:
             return []
-        size, seq = sum(s.payload for s in data), data[0].tcp.seq
-        rest = [s for s in self.unacked if not s.payload]
-        self.unacked = [*self._cut(seq, size), *rest]
+        whole, rest = reduce(joined, (s.payload for s in data)), [s for s in self.unacked if not s.payload]
+        self.unacked = [*self._cut(data[0].tcp.seq, whole), *rest]
         return [s._replace(again=True) for s in self.unacked]
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -176,16 +179,16 @@ class Connection:
         elif not self.unacked and self.state in ("FIN_WAIT1", "CLOSING", "LAST_ACK"):
             self.state = {"FIN_WAIT1": "FIN_WAIT2", "CLOSING": "TIME_WAIT", "LAST_ACK": "CLOSED"}[self.state]
 
-    def _on_data(self, tcp: Tcp, payload: int) -> list[Segment]:
-        fin = "F" in tcp.flags
+    def _on_data(self, tcp: Tcp, payload: int | bytes) -> list[Segment]:
+        fin, size = "F" in tcp.flags, payload_len(payload)
         if not payload and not fin:
             return []
         if tcp.seq != self.rcv_nxt:
             return [self._ack()]  # out of order or seen before: say what is expected
-        self.rcv_nxt += payload + fin
-        self.received += payload
+        self.rcv_nxt += size + fin
+        self.received += size
         if self.app == "echo":
-            self.to_send += payload
+            self.to_send = joined(self.to_send, payload)
         if fin:
             self.fin_received = True
             moves = {"ESTABLISHED": "CLOSE_WAIT", "FIN_WAIT1": "CLOSING", "FIN_WAIT2": "TIME_WAIT"}
@@ -197,10 +200,11 @@ class Connection:
         out: list[Segment] = []
         if self.state in ("ESTABLISHED", "CLOSE_WAIT"):
             room = max(INITIAL_WINDOW - len(self.unacked), 0) * self.mss
-            size = min(self.to_send, room)
+            whole = payload_len(self.to_send)
+            size = min(whole, room)
             if size:
-                out = self._cut(self.snd_nxt, size)
-                self.to_send -= size
+                out = self._cut(self.snd_nxt, part(self.to_send, 0, size))
+                self.to_send = part(self.to_send, size, whole)
                 self.snd_nxt += size
                 self.unacked += out
             if self.fin_queued and not self.to_send:
@@ -209,12 +213,12 @@ class Connection:
                 out = [*out, self._queue(self._header("FA"))]
         return out
 
-    def _cut(self, seq: int, size: int) -> list[Segment]:
-        segments = []
+    def _cut(self, seq: int, data: int | bytes) -> list[Segment]:
+        segments, size = [], payload_len(data)
         for at in range(0, size, self.mss):
-            n = min(self.mss, size - at)
-            flags = "PA" if at + n == size else "A"
-            segments.append(Segment(self._header(flags)._replace(seq=seq + at), n))
+            end = min(at + self.mss, size)
+            flags = "PA" if end == size else "A"
+            segments.append(Segment(self._header(flags)._replace(seq=seq + at), part(data, at, end)))
         return segments
 
     def _queue(self, tcp: Tcp) -> Segment:
@@ -245,4 +249,4 @@ def syn_window(mss: int, *, answer: bool) -> int:
 
 
 def _end(segment: Segment) -> int:
-    return segment.tcp.seq + segment.payload + ("S" in segment.tcp.flags) + ("F" in segment.tcp.flags)
+    return segment.tcp.seq + payload_len(segment.payload) + ("S" in segment.tcp.flags) + ("F" in segment.tcp.flags)

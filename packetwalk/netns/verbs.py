@@ -5,9 +5,11 @@ What the kernel refuses is a ValueError of one line; a device that is not there 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from packetwalk.addr import ANY, ZERO_MAC, IPv4, Mac, Prefix
+from packetwalk.apps.program import App
 from packetwalk.hint import nearest
 from packetwalk.netns import learned
 from packetwalk.netns.device import SCOPE_GLOBAL, SCOPE_HOST, SCOPE_LINK, SCOPES
@@ -233,11 +235,14 @@ class Verbs(Links):
             for other in {"default", *self.devices, *self.conf_values}:
                 self.conf_values.setdefault(other, {})[key] = value
 
-    def listen(self, port: int, *, addr: str | IPv4 = "") -> None:
-        """A UDP echo and a TCP echo server on that port."""
+    def listen(
+        self, port: int, *, addr: str | IPv4 = "", app: App | str = "echo", protos: Iterable[str] = ("udp", "tcp")
+    ) -> None:
+        """A UDP echo and a TCP echo server on that port, or another program."""
         where = IPv4(addr) if addr else ANY
-        for proto in (PROTO_UDP, PROTO_TCP):
-            self.sockets.bind(Socket(proto, port, where, listening=True, app="echo"))
+        for proto in protos:
+            number = {"udp": PROTO_UDP, "tcp": PROTO_TCP}[proto]
+            self.sockets.bind(Socket(number, port, where, listening=True, app=app))
 
 
 def _table(name: str | int) -> int:
