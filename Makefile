@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: walk test test-all lint fuzz-kernel bench clean help
+.PHONY: walk test test-all lint notebook docs fuzz-kernel bench clean help
 
 walk: $(VENV)/.run  ## show one packet's whole path, then one line per CNI (installs into .venv the first time)
 	@$(BIN)/packetwalk walk a b --cni calico-ipip --full
@@ -25,6 +25,12 @@ test-all: lint $(VENV)/.all  ## the same with the long ones: notebooks, docs, a 
 lint: $(VENV)/.dev  ## ruff and mypy only
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+notebook: $(VENV)/.notebook  ## the first teaching notebook, in JupyterLab
+	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/1-one-packet.ipynb
+
+docs: $(VENV)/.all  ## all pages, into build/docs/index.html
+	@$(BIN)/python -m sphinx -q -W --keep-going docs build/docs
 
 fuzz-kernel: $(VENV)/.dev  ## SEEDS random networks against this kernel (200), as root
 	@$(BIN)/python -m tests.kernel.fuzz --seeds $(or $(SEEDS),200) --first $(or $(FIRST),1)
@@ -42,9 +48,9 @@ clean:  ## remove .venv, caches and built files
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Four stamps. .made: the environment exists, and holds the path it was made for; .run: packetwalk is installed in it;
-# .dev: so are the tools; .all: so is what notebooks, docs and the browser need. A newer pyproject.toml installs again;
-# a lost interpreter or a moved checkout starts afresh.
+# Stamps. .made: the environment exists, and holds the path it was made for; .run: packetwalk is installed in it;
+# .dev: so are the tools; .notebook: so is JupyterLab; .all: so is what notebooks, docs and the browser need. A newer
+# pyproject.toml installs again; a lost interpreter or a moved checkout starts afresh.
 ifneq ($(CURDIR),$(shell test -x $(BIN)/python && cat $(VENV)/.made 2>/dev/null))
 .PHONY: $(VENV)/.made
 endif
@@ -72,6 +78,11 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@echo "$(VENV): installing packetwalk and the tools that check it"
 	@$(PIP) install --editable '.[dev]'
 	@touch $(VENV)/.run $@
+
+$(VENV)/.notebook: $(VENV)/.run
+	@echo "$(VENV): installing JupyterLab"
+	@$(PIP) install --editable '.[notebook]'
+	@touch $@
 
 $(VENV)/.all: $(VENV)/.dev
 	@echo "$(VENV): installing what notebooks, docs and the browser need"

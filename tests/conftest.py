@@ -1,6 +1,8 @@
 """What every test shares: where things are, and a surrounding that does not change from one run to the next."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,15 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"{path} is not there")
     return path
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The docs as `make docs` builds them: what they show is run, and a warning is an error."""
+    for needed in ("furo", "myst_nb"):
+        pytest.importorskip(needed, reason=f"{needed} is not installed (extra `docs`)")
+    out = tmp_path_factory.mktemp("docs") / "html"
+    sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(ROOT / "docs"), str(out)]
+    done = subprocess.run(sphinx, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
