@@ -74,7 +74,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "view": ("", "compare", "html", "pcap", "stages", "table"),
     "document": ("", "model", "tree"),
     "kube": ("", "build", "chance", "cidr", "cluster", "controlplane", "fabric", "kubeproxy", "layout", "rules",
-             "service"),
+             "service", "workload"),
     "apps": ("", "client", "dns", "http", "nameserver", "program", "resolver"),
     "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),
     "snapshot": ("", "iproute", "links", "iptables_save", "ipset_save", "reader"),

@@ -78,11 +78,16 @@ class ClusterFile:
             Rack(r.name, r.subnet, r.gateway, tuple(r.switches), tuple((a, b) for a, b in r.cables)) for r in d.racks
         ]  # fmt: skip
         proxy = d.kube_proxy
-        return Cluster(
+        cluster = Cluster(
             nodes, self.cni, racks, d.spines, d.pod_cidr, d.service_cidr, d.node_cidr, _link(d.link), _link(d.uplink),
             d.nic, d.outside, d.seed, pods, [_service(s) for s in d.services],
             KubeProxy(**{**proxy.model_dump(), "node_port_addresses": tuple(proxy.node_port_addresses)}),
         )  # fmt: skip
+        for deployment in d.deployments:
+            cluster.deployment(**deployment.model_dump())
+        for daemon_set in d.daemon_sets:
+            cluster.daemon_set(**daemon_set.model_dump())
+        return cluster
 
     def _node_names(self) -> dict[str, str]:
         d = self.document
@@ -216,9 +221,9 @@ def _option(mode: str, name: str, value: Any) -> Any:
 def _strangers(tree: Tree, data: dict[str, Any]) -> Iterator[Problem]:
     """Names used twice, and names of nodes, racks and switches that are nowhere."""
     nodes, racks, pods, services = (_entries(data, part) for part in ("nodes", "racks", "pods", "services"))
-    for part, entries in (("nodes", nodes), ("racks", racks), ("pods", pods), ("services", services)):
+    for part in ("nodes", "racks", "pods", "services", "deployments", "daemon_sets"):
         seen: dict[object, int] = {}
-        for i, entry in entries:
+        for i, entry in _entries(data, part):
             name = (entry.get("namespace", "default"), entry.get("name"))
             if name[1] is not None and seen.setdefault(name, i) != i:
                 line, _ = tree.at((part, seen[name], "name"))

@@ -154,6 +154,23 @@ class PodPart(Part):
     containers: list[Name] = ["app"]
     labels: dict[str, str] = Field(default={}, description="What the selectors of services look for.")
     host_network: bool = Field(default=False, description="It shares the node's network namespace.")
+    ready: bool = Field(default=True, description="Whether services lead to it.")
+
+
+class DaemonSetPart(Part):
+    """A pod on each node."""
+
+    name: Name
+    namespace: Name = "default"
+    listen: list[PortNumber] = Field(default=[], description="Ports with a UDP and a TCP echo server.")
+    labels: dict[str, str] | None = Field(default=None, description="`app: NAME` if left out.")
+    host_network: bool = Field(default=False, description="They share their nodes' network namespaces.")
+
+
+class DeploymentPart(DaemonSetPart):
+    """Pods that are spread over the nodes."""
+
+    replicas: int = Field(default=1, ge=0, le=100_000)
 
 
 class ServicePortPart(Part):
@@ -191,6 +208,7 @@ class ServicePart(Part):
     ports: list[ServicePortPart] = []
     pods: list[str] = Field(default=[], description="Pods of its namespace.")
     endpoints: list[EndpointPart] = []
+    selector: dict[str, str] = Field(default={}, description="Labels; pods that have them are endpoints, too.")
     cluster_ip: ClusterIp = Field(default="", description="The next free one if left out; None makes it headless.")
     external_ips: list[Address] = []
     load_balancer_ips: list[Address] = []
@@ -233,6 +251,8 @@ class Document(Part):
         Field(description="How many (node-1, node-2 and so on), or which.")
     )
     pods: list[PodPart] = []
+    deployments: list[DeploymentPart] = []
+    daemon_sets: list[DaemonSetPart] = []
     services: list[ServicePart] = []
     kube_proxy: KubeProxyPart = KubeProxyPart()
     racks: Annotated[Annotated[Count, Tag("word")] | Annotated[list[RackPart], Tag("list")], Discriminator(_shape)] = (
@@ -252,6 +272,7 @@ class Document(Part):
 
 PARTS: dict[Any, type[Part]] = {
     (): Document, ("nodes",): NodePart, ("racks",): RackPart, ("pods",): PodPart,
+    ("deployments",): DeploymentPart, ("daemon_sets",): DaemonSetPart,
     ("link",): LinkPart, ("uplink",): LinkPart, ("kube_proxy",): KubeProxyPart,
     ("services",): ServicePart, ("services", "ports"): ServicePortPart, ("services", "endpoints"): EndpointPart,
 }  # fmt: skip

@@ -15,7 +15,7 @@ from packetwalk.collector import collector_paused
 from packetwalk.kube.chance import hex_of, mac_of
 from packetwalk.kube.cidr import Ipam
 from packetwalk.kube.cluster import Cluster, Node, Pod
-from packetwalk.kube.controlplane import API_PORT, filled, kubernetes
+from packetwalk.kube.controlplane import API_PORT, filled, kubernetes, selected
 from packetwalk.kube.fabric import Fabric
 from packetwalk.kube.kubeproxy import KubeProxy, ProxiedNode, iptables
 from packetwalk.kube.layout import Layout, Place, layout
@@ -175,7 +175,7 @@ def _pods(cluster: Cluster, hosts: dict[str, Host]) -> None:
 def _services(cluster: Cluster, plan: Layout, network: Network, hosts: dict[str, Host]) -> tuple[Service, ...]:
     """The services with nothing left open; the network learns their names. API servers listen where they are."""
     planes = [host for host in hosts.values() if host.node.control_plane]
-    asked = list(cluster.services)
+    asked = [selected(service, cluster.pods) for service in cluster.services]
     if planes and not any(s.full_name == "default/kubernetes" for s in asked):
         asked.insert(0, kubernetes(((host.name, host.ip) for host in planes), plan.service_cidr))
     for host in planes:

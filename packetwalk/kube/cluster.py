@@ -4,6 +4,8 @@
     a = cluster.pod("a", node=1)
     b = cluster.pod("b", node=2, listen=80)
     web = cluster.service("web", port=80, pods=[b])
+    shop = cluster.deployment("shop", replicas=3, listen=8080)
+    cluster.service("shop", port=80, target_port=8080, selector={"app": "shop"})
     net = build(cluster)
     flannel = build(cluster.using(Flannel("vxlan")))
 
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from packetwalk.kube.kubeproxy import KubeProxy
 from packetwalk.kube.service import Endpoint, Service, ServicePort
+from packetwalk.kube.workload import TEMPLATE_HASH, pod_names, scheduled, template_hash
 
 if TYPE_CHECKING:
     from packetwalk.cni import Cni
@@ -75,7 +78,7 @@ class Pod:
 
     node: the name of the node. listen: ports with a UDP and a TCP echo server. mac and hostif (the host's end of the
     veth pair) are what the CNI would choose where empty. host_network: it has no namespace of its own, but shares the
-    node's: its addresses, its ports, its tables.
+    node's: its addresses, its ports, its tables. labels: what selectors look for. ready: a service leads to it.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Pod:
     containers: tuple[str, ...] = ("app",)
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     host_network: bool = False
+    ready: bool = True
 
     @property
     def room(self) -> str:
@@ -134,16 +138,41 @@ class Cluster:
         self.pods.append(pod)
         return pod
 
+    def deployment(self, name: str, replicas: int = 1, *, listen: int | Iterable[int] = (), namespace: str = "default",
+                   labels: Mapping[str, str] | None = None, host_network: bool = False) -> tuple[Pod, ...]:  # fmt: skip
+        """Add the pods of a Deployment, spread over the nodes as the scheduler does; labels: `app: NAME` unless told.
+
+        They are called after its one ReplicaSet: NAME-HASH-xxxxx.
+        """
+        labels = dict({"app": name} if labels is None else labels)
+        template = template_hash(self.seed, f"{namespace}/{name}")
+        spread = scheduled(numbered(self.nodes), list(self.pods), namespace, labels)
+        owner = f"{name}-{template}"
+        return self._owned(owner, [node for node, _ in zip(spread, range(replicas), strict=False)], listen, namespace,
+                           {**labels, TEMPLATE_HASH: template}, host_network)  # fmt: skip
+
+    def daemon_set(self, name: str, *, listen: int | Iterable[int] = (), namespace: str = "default",
+                   labels: Mapping[str, str] | None = None, host_network: bool = False) -> tuple[Pod, ...]:  # fmt: skip
+        """Add the pods of a DaemonSet that tolerates everything: one on each node, called NAME-xxxxx."""
+        labels = {"app": name} if labels is None else labels
+        return self._owned(name, [n.name for n in numbered(self.nodes)], listen, namespace, labels, host_network)
+
+    def _owned(self, owner: str, nodes: Iterable[str], listen: int | Iterable[int], namespace: str,
+               labels: Mapping[str, str], host_network: bool) -> tuple[Pod, ...]:  # fmt: skip
+        names = pod_names(self.seed, namespace, owner)
+        return tuple(self.pod(name, node, listen=listen, namespace=namespace, labels=labels, host_network=host_network)
+                     for name, node in zip(names, nodes, strict=False))  # fmt: skip
+
     def service(self, name: str, port: int | Iterable[ServicePort], *, pods: Iterable[Pod | Endpoint] = (),
                 target_port: int = 0, node_port: int = 0, protocol: str = "TCP", type: str = "", ip: str = "",
                 **options: Any) -> Service:  # fmt: skip
-        """Add a service on a port, or on several ServicePorts, with pods behind it that are ready, or Endpoints.
+        """Add a service on a port, or on several ServicePorts, with pods behind it, or Endpoints, or a selector.
 
         type: ClusterIP, or NodePort where a node_port is given. ip: its cluster IP, the next free one unless told.
         options: all other fields of a Service.
         """
         ports = (ServicePort(port, "", protocol, target_port, node_port),) if isinstance(port, int) else tuple(port)
-        endpoints = tuple(p if isinstance(p, Endpoint) else Endpoint(pod=p.room) for p in pods)
+        endpoints = tuple(p if isinstance(p, Endpoint) else Endpoint(pod=p.room, ready=p.ready) for p in pods)
         type = type or ("NodePort" if any(p.node_port for p in ports) else "ClusterIP")
         service = Service(name, ports, endpoints, type=type, cluster_ip=ip, **options)
         self.services.append(service)

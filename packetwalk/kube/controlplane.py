@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from packetwalk.addr import IPv4, Prefix
 from packetwalk.hint import unknown
 from packetwalk.kube.service import ALLOCATED, Endpoint, Service, ServicePort
+
+if TYPE_CHECKING:
+    from packetwalk.kube.cluster import Pod
 
 API_PORT = 6443
 NODE_PORTS = range(30000, 32768)
@@ -22,6 +26,19 @@ def kubernetes(control_planes: Iterable[tuple[str, IPv4]], service_cidr: Prefix)
     endpoints = tuple(Endpoint(str(ip), name) for name, ip in control_planes)
     port = ServicePort(443, "https", target_port=API_PORT)
     return Service("kubernetes", (port,), endpoints, cluster_ip=str(IPv4(service_cidr.addr + 1)))
+
+
+def selected(service: Service, pods: Iterable[Pod]) -> Service:
+    """The service with the pods that its selector finds behind it (the EndpointSlice controller's part)."""
+    if not service.selector:
+        return service
+    known = {e.pod for e in service.endpoints}
+    found = tuple(
+        Endpoint(pod=pod.room, ready=pod.ready)
+        for pod in pods
+        if pod.namespace == service.namespace and service.selector.items() <= pod.labels.items()
+    )
+    return replace(service, endpoints=(*service.endpoints, *(e for e in found if e.pod not in known)))
 
 
 def filled(

@@ -7,8 +7,8 @@ What is left open (cluster IP, node ports, a pod's address and node) is filled i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
@@ -64,7 +64,8 @@ class Service:
     """A Kubernetes service. cluster_ip `None` makes it headless: DNS alone knows of it, and no rule is written.
 
     external_ips and load_balancer_ips lead traffic of any node to it; load_balancer_source_ranges (empty: all) says
-    whose. session_affinity_timeout in seconds.
+    whose. session_affinity_timeout in seconds. selector: labels; pods of its namespace that have them are endpoints,
+    too.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Service:
     session_affinity: str = "None"
     session_affinity_timeout: int = 10800
     health_check_node_port: int = 0
+    selector: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _known("type", self.type, TYPES)
