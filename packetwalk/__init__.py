@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from packetwalk.engine.costs import load_costs
     from packetwalk.engine.fetch import fetch
     from packetwalk.engine.walk import address_of, between, walk
+    from packetwalk.kube.balancer import LoadBalancer
     from packetwalk.kube.build import build
     from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
     from packetwalk.kube.kubeproxy import KubeProxy
@@ -49,6 +50,7 @@ _HOME = {
     "engine.costs": ("load_costs",),
     "engine.fetch": ("fetch",),
     "engine.walk": ("address_of", "between", "walk"),
+    "kube.balancer": ("LoadBalancer",),
     "kube.build": ("build",),
     "kube.cluster": ("Cluster", "Link", "Node", "Pod", "Rack"),
     "kube.kubeproxy": ("KubeProxy",),
@@ -78,6 +80,7 @@ __all__ = [
     "IPv4",
     "KubeProxy",
     "Link",
+    "LoadBalancer",
     "Mac",
     "Netns",
     "Network",

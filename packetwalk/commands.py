@@ -324,5 +324,5 @@ def _rest(room: Netns) -> Iterator[str]:
     for name, tool in RESTORE.items():
         if name in found:
             yield f"ip netns exec {quote(room.name)} {tool} < {quote(f'state/0/{room.name}/{name}')}"
-    for socket in room.sockets.listeners():
+    for socket in room.sockets.servers():
         yield f"# {room.name}: {socket}"

@@ -47,6 +47,7 @@ class Network:
         self.programs: dict[str, str] = {}  # who has no room of its own: {kubelet, pod on the host's network: room}
         self.services: dict[str, IPv4] = {}  # what a DNS would know: names that lead to an address of no room
         self.resolvers: dict[str, ResolvConf] = {}  # the /etc/resolv.conf of rooms that have one
+        self.published: dict[str, IPv4] = {}  # what DNS says outside: names of services that have an address there
         self.chooser: RoomChooser | None = None  # draws for all rooms of an overlay; None: each draws for itself
 
     def __getitem__(self, room: str) -> Netns:
@@ -133,7 +134,8 @@ class Network:
         """A network to learn into: rooms are copied when first entered, configuration and wires are shared."""
         copy = Network(self.name)
         copy.rooms = Overlay(self.rooms, copy)
-        copy.wires, copy.roles, copy.programs, copy.services = self.wires, self.roles, self.programs, self.services
+        copy.wires, copy.roles, copy.programs = self.wires, self.roles, self.programs
+        copy.services, copy.published = self.services, self.published
         copy.resolvers = self.resolvers
         return copy
 

@@ -73,12 +73,12 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "engine": ("", "sim", "branches", "costs", "fetch", "walk"),
     "view": ("", "compare", "html", "pcap", "stages", "table"),
     "document": ("", "model", "tree"),
-    "kube": ("", "build", "chance", "cidr", "cluster", "controlplane", "fabric", "kubeproxy", "layout", "rules",
-             "service", "workload"),
+    "kube": ("", "balancer", "build", "chance", "cidr", "cluster", "controlplane", "fabric", "kubeproxy", "layout",
+             "rules", "service", "workload"),
     "apps": ("", "client", "dns", "http", "nameserver", "program", "resolver"),
     "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),
     "snapshot": ("", "iproute", "links", "iptables_save", "ipset_save", "reader"),
-    "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "bench", "record"),
+    "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "bench", "record", "responder"),
     "teach": ("", "bridge", "choice", "ipip", "mtu", "nat", "packet", "routes", "verdict", "vxlan"),
 }
 

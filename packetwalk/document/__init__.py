@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from packetwalk import cni as networks
 from packetwalk.document.tree import Place, Problem, Tree
 from packetwalk.hint import unknown
+from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
 from packetwalk.kube.kubeproxy import KubeProxy
 from packetwalk.kube.service import Endpoint, Service, ServicePort
@@ -82,6 +83,8 @@ class ClusterFile:
             nodes, self.cni, racks, d.spines, d.pod_cidr, d.service_cidr, d.node_cidr, _link(d.link), _link(d.uplink),
             d.nic, d.outside, d.seed, pods, [_service(s) for s in d.services],
             KubeProxy(**{**proxy.model_dump(), "node_port_addresses": tuple(proxy.node_port_addresses)}),
+            LoadBalancer(**d.load_balancer.model_dump()) if d.load_balancer is not None else None,
+            d.api_endpoint, d.api_balancer,
         )  # fmt: skip
         for deployment in d.deployments:
             cluster.deployment(**deployment.model_dump())

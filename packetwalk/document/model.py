@@ -24,6 +24,7 @@ from pydantic import (
 from packetwalk.addr import IPv4, Mac, Prefix
 from packetwalk.edit import RATES, TIMES, quantity
 from packetwalk.hint import unknown
+from packetwalk.kube.balancer import MODES
 from packetwalk.kube.service import AFFINITIES, HEADLESS, POLICIES, PROTOCOLS, TYPES
 
 VERSION = 1
@@ -240,6 +241,14 @@ class KubeProxyPart(Part):
     random_fully: bool = True
 
 
+class LoadBalancerPart(Part):
+    """Who serves services of type LoadBalancer."""
+
+    mode: Annotated[str, *_one_of("load balancer", MODES)] = "l2"
+    pool: Cidr = Field(default="", description="Addresses for services that ask for none.")
+    direct_return: bool = Field(default=False, description="In a cloud: packets go on as they are, and nodes answer.")
+
+
 class Document(Part):
     """A cluster: nodes, pods, address ranges, the fabric below, and the CNI that fills the nodes."""
 
@@ -255,6 +264,9 @@ class Document(Part):
     daemon_sets: list[DaemonSetPart] = []
     services: list[ServicePart] = []
     kube_proxy: KubeProxyPart = KubeProxyPart()
+    load_balancer: LoadBalancerPart | None = Field(default=None, description="Nobody serves them if left out.")
+    api_endpoint: Address = Field(default="", description="The address of the API servers; a walk says control-plane.")
+    api_balancer: bool = Field(default=False, description="A machine of its own has that address.")
     racks: Annotated[Annotated[Count, Tag("word")] | Annotated[list[RackPart], Tag("list")], Discriminator(_shape)] = (
         Field(default=1, description="How many, or which; each is a subnet.")
     )
@@ -274,6 +286,7 @@ PARTS: dict[Any, type[Part]] = {
     (): Document, ("nodes",): NodePart, ("racks",): RackPart, ("pods",): PodPart,
     ("deployments",): DeploymentPart, ("daemon_sets",): DaemonSetPart,
     ("link",): LinkPart, ("uplink",): LinkPart, ("kube_proxy",): KubeProxyPart,
+    ("load_balancer",): LoadBalancerPart,
     ("services",): ServicePart, ("services", "ports"): ServicePortPart, ("services", "endpoints"): EndpointPart,
 }  # fmt: skip
 """Which part stands where, by the names on the way to it."""

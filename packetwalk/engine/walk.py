@@ -149,16 +149,22 @@ def between(network: Network, src: str | Named, dst: str | Named, *, udp: int = 
             raise ValueError(f"{to!r} has a port, and so has --{'tcp' if tcp else 'udp'} {tcp or udp}")
         tcp = 0 if udp else int(port)
     kind = "tcp" if tcp else "udp" if udp else "icmp"
-    address, room = destination(network, name), network.room_of(source)
+    room = network.room_of(source)
+    address = destination(network, name, outside=network.roles.get(room) == "host")
     named = any(name in names for names in (network, network.programs, network.services))
     return Flow(kind, room, address, tcp or udp, size=size, ttl=ttl, df=df, to=name if named else "",
                 by=source if source != room else "")  # fmt: skip
 
 
-def destination(network: Network, name: str) -> IPv4:
+def destination(network: Network, name: str, *, outside: bool = False) -> IPv4:
     """The address of a room or a program in one, of a service (the others go first; `name.namespace` is the service),
-    or the address itself. KeyError for a name that leads nowhere, ValueError for what is no address."""
+    or the address itself. outside: who asks is no part of the cluster, and knows a service by its address there.
+
+    KeyError for a name that leads nowhere, ValueError for what is no address.
+    """
     room = network.room_of(name)
+    if outside and room not in network and name in network.published:
+        return network.published[name]
     if room not in network and name in network.services:
         return network.services[name]
     return IPv4(name) if name[:1].isdecimal() and room not in network else address_of(network, room)

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from packetwalk.codec import CodecError, encode
+from packetwalk.kernel import responder
 from packetwalk.kernel.capture import decoded
 from packetwalk.kernel.realise import Realised
 from packetwalk.packet import ECHO, ECHO_REPLY, ICMP_ERRORS, PROTO_TCP, REDIRECT, Icmp, Ip, Packet, quoted
@@ -79,12 +80,17 @@ class Programs:
         self._selector.close()
 
     def start(self) -> None:
-        """An echo server for each listener of the network. OSError for an address or port that is not to be had."""
+        """Echo servers for the network's listeners, and those who answer ARP. OSError for a port that is taken."""
         for room in self._real.network:
             for listener in room.sockets.listeners():
                 self._listen(
                     room.name, "tcp" if listener.proto == PROTO_TCP else "udp", str(listener.addr), listener.port
                 )
+            for socket_ in room.sockets.responders.values():
+                with self._real.inside(room.name):
+                    self._servers.append(responder.listen(socket_.dev))
+                work = partial(responder.respond, self._servers[-1], int(socket_.addr).to_bytes(4, "big"))
+                self._selector.register(self._servers[-1], READ, work)
 
     def stop(self) -> None:
         """Close every server at once: nothing half open may talk into the next probe."""

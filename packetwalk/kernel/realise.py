@@ -212,7 +212,7 @@ class Realised:
     def _build(self) -> None:
         renamed = _renamed(self.network, self.names)
         lines = commands(renamed)
-        programs = {f"# {room.name}: {s}" for room in renamed for s in room.sockets.listeners()}  # the bench runs them
+        programs = {f"# {room.name}: {s}" for room in renamed for s in room.sockets.servers()}  # the bench runs them
         self.remarks = [self._comment(line) for line in lines if line.startswith("#") and line not in programs]
         steps = [step for line in lines if (step := _step(line)) is not None]
         born = [s for s in steps if s.kind == "ip" and s.text.startswith("netns add ")]

@@ -12,6 +12,7 @@ from functools import cached_property, partial
 
 from packetwalk.addr import ANY, IPv4, Mac, Prefix
 from packetwalk.collector import collector_paused
+from packetwalk.kube.balancer import addressed, announce, serve_api
 from packetwalk.kube.chance import hex_of, mac_of
 from packetwalk.kube.cidr import Ipam
 from packetwalk.kube.cluster import Cluster, Node, Pod
@@ -66,6 +67,11 @@ class Host:
     @property
     def nic(self) -> str:
         return self.cluster.nic
+
+    @property
+    def address_dev(self) -> str:
+        """The device that has the node's address: the network card, or a bridge which that is a port of."""
+        return next(d.name for d in self.netns.devices.values() if any(a.local == self.ip for a in d.addrs))
 
     @property
     def mtu(self) -> int:
@@ -134,12 +140,18 @@ def _built(cluster: Cluster, plan: Layout) -> Network:
     for host in hosts.values():
         cluster.cni.setup_node(host)
     _pods(cluster, hosts)
-    _rules(cluster, hosts, _services(cluster, plan, network, hosts))
+    services = _services(cluster, plan, network, hosts)
+    _rules(cluster, hosts, services)
     _peers(cluster, hosts.values())
     for seat in plan.seats:
         cluster.cni.settle(hosts[seat.node.name])
         for prefix in cluster.cni.announced(hosts[seat.node.name]):
-            fabric.learn(prefix, seat)
+            fabric.learn(prefix, [(seat.place, seat.ip)])
+    if cluster.api_endpoint:
+        planes = [host for host in hosts.values() if host.node.control_plane]
+        serve_api(cluster.api_endpoint, cluster.api_balancer, fabric, planes)
+    if cluster.load_balancer is not None:
+        announce(cluster.load_balancer, fabric, hosts, services)
     return network
 
 
@@ -180,14 +192,24 @@ def _services(cluster: Cluster, plan: Layout, network: Network, hosts: dict[str,
         asked.insert(0, kubernetes(((host.name, host.ip) for host in planes), plan.service_cidr))
     for host in planes:
         host.netns.listen(API_PORT)
+    if cluster.api_endpoint:
+        network.services["control-plane"] = IPv4(cluster.api_endpoint)
     where = {pod.name: (pod.ip, host.name) for host in hosts.values() for pod in host.pods}
     where |= {pod.room: (hosts[pod.node].ip, pod.node) for pod in cluster.pods if pod.host_network}
     services = filled(asked, plan.service_cidr, where)
+    if cluster.load_balancer is not None:
+        services = addressed(cluster.load_balancer, plan, services)
     for service in services:
+        if outside := (*service.load_balancer_ips, *service.external_ips):
+            network.published.update(dict.fromkeys(names_of(service), IPv4(outside[0])))
         if not service.headless:
-            names = (service.room, service.name) if service.namespace == "default" else (service.room,)
-            network.services.update(dict.fromkeys(names, IPv4(service.cluster_ip)))
+            network.services.update(dict.fromkeys(names_of(service), IPv4(service.cluster_ip)))
     return services
+
+
+def names_of(service: Service) -> tuple[str, ...]:
+    """What a walk to it may be told: `name.namespace`, and in `default` the name alone."""
+    return (service.room, service.name) if service.namespace == "default" else (service.room,)
 
 
 def _rules(cluster: Cluster, hosts: dict[str, Host], services: tuple[Service, ...]) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.kubeproxy import KubeProxy
 from packetwalk.kube.service import Endpoint, Service, ServicePort
 from packetwalk.kube.workload import TEMPLATE_HASH, pod_names, scheduled, template_hash
@@ -109,7 +110,9 @@ class Cluster:
     (a leaf) that is wired to each spine. pod_cidr, node_cidr: the usual ones that are large enough, where empty.
     link joins nodes to switches, uplink switches and routers. nic: what a node's network card is called. outside: the
     network of the host `out`, beyond the cluster's router. kube_proxy: its settings, on every node; it writes where
-    there are services.
+    there are services. load_balancer: who serves services of type LoadBalancer; nobody where it is None.
+    api_endpoint: the address by which kubelets reach the API servers (kubeadm's controlPlaneEndpoint): one more of the
+    first control-plane node, or that of a load balancer before them all (api_balancer). A walk calls it control-plane.
     """
 
     nodes: int | Sequence[Node]
@@ -127,6 +130,9 @@ class Cluster:
     pods: list[Pod] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
     kube_proxy: KubeProxy = field(default_factory=KubeProxy)
+    load_balancer: LoadBalancer | None = None
+    api_endpoint: str = ""
+    api_balancer: bool = False
 
     def pod(self, name: str, node: int | str, *, listen: int | Iterable[int] = (), namespace: str = "default",
             ip: str = "", mac: str = "", containers: Iterable[str] = ("app",), labels: Mapping[str, str] | None = None,

@@ -6,6 +6,8 @@ switch is a leaf that routes and is wired to every spine; a border leads outside
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from packetwalk.addr import IPv4, Mac, Prefix
 from packetwalk.kube.chance import mac_of
 from packetwalk.kube.cluster import Cluster, Link
@@ -20,12 +22,14 @@ OUT = "out"
 
 
 class Fabric:
-    """The rooms between the nodes. `plug` wires a node in; `learn` is what a node's BGP speaker tells its router."""
+    """The rooms between the nodes. `plug` wires a node in; `learn` is what BGP speakers tell their routers."""
 
     def __init__(self, cluster: Cluster, plan: Layout, network: Network) -> None:
         self.cluster, self.plan, self.network = cluster, plan, network
         self.spines: list[Netns] = []
         self.routers: dict[str, Netns] = {}  # by rack: where its gateway address is
+        self._legs: dict[str, str] = {}  # by rack: the device of that router which has it
+        self._machines: set[int] = set()
         self._links = 0
         for place in plan.places:
             self._switches(place)
@@ -39,22 +43,43 @@ class Fabric:
     def plug(self, seat: Seat, node: Netns) -> None:
         """Give the node its network card, wired to its rack's switch, its address and its default route."""
         nic = self.cluster.nic
-        switch = seat.node.switch or seat.place.switches[0]
         mac = Mac(seat.node.mac) if seat.node.mac else mac_of(self.cluster.seed, seat.node.name)
-        node.link_add(nic, Veth(mtu=self.cluster.link.mtu, mac=mac))
-        self._port(switch, f"p-{seat.node.name}", (node.name, nic), self.cluster.link)
+        self._wire_in(node, nic, seat.node.switch or seat.place.switches[0], mac)
         node.addr_add(nic, f"{seat.ip}/{seat.place.subnet.length}")
         node.route_add("default", via=seat.place.gateway, dev=nic)
 
-    def learn(self, prefix: Prefix, seat: Seat) -> None:
-        """A route to a pod range, as BGP spreads it: the rack's router goes by the node, all others by that router."""
-        home = self.routers[seat.place.name]
-        home.route_add(prefix, via=seat.ip, proto="bird")
-        if self.spines:
-            border, via = self.network["border"], self._spine_hops("border")
+    def machine(self, name: str, ip: str = "") -> tuple[Netns, Place, IPv4]:
+        """One more machine in the first rack, which is no node: wired as one, at that address or the first free one."""
+        place = self.plan.places[0]
+        taken = {int(place.gateway), *(int(seat.ip) for seat in self.plan.seats), *self._machines}
+        free = (n for n in range(int(place.subnet.addr) + 1, int(place.subnet.broadcast)) if n not in taken)
+        addr = int(IPv4(ip)) if ip else next(free, 0)
+        if addr not in place.subnet:
+            raise ValueError(f"machine {name!r}: {place.subnet} of {place.name} has no room for it, or not at {ip!r}")
+        self._machines.add(addr)
+        room = self.network.add(Netns(name, self.cluster.seed), "host")
+        self._wire_in(room, "eth0", place.switches[0], mac_of(self.cluster.seed, name))
+        room.addr_add("eth0", f"{IPv4(addr)}/{place.subnet.length}")
+        room.route_add("default", via=place.gateway, dev="eth0")
+        return room, place, IPv4(addr)
+
+    def learn(self, prefix: Prefix, ways: Iterable[tuple[Place, IPv4]]) -> None:
+        """A route by machines of the racks, as BGP spreads it: a rack's router goes by its own of them, all others by
+        such a router. Where there are several, they share the traffic."""
+        homes: dict[str, list[Nexthop]] = {}
+        for place, ip in ways:
+            homes.setdefault(self.routers[place.name].name, []).append(Nexthop(self._legs[place.name], ip))
+        for name, hops in homes.items():
+            self.network[name].route_add(prefix, nexthops=tuple(hops), proto="bird")
+        if self.spines and homes:
             for spine in self.spines:
-                spine.route_add(prefix, via=self._far(spine.name, home.name), dev=home.name, proto="bird")
-            border.route_add(prefix, nexthops=via, proto="bird")
+                hops = [Nexthop(name, self._far(spine.name, name)) for name in homes]
+                spine.route_add(prefix, nexthops=tuple(hops), proto="bird")
+            self.network["border"].route_add(prefix, nexthops=self._spine_hops("border"), proto="bird")
+
+    def _wire_in(self, room: Netns, nic: str, switch: str, mac: Mac) -> None:
+        room.link_add(nic, Veth(mtu=self.cluster.link.mtu, mac=mac))
+        self._port(switch, f"p-{room.name}", (room.name, nic), self.cluster.link)
 
     # -- switches --------------------------------------------------------------------------------------------------
 
@@ -87,7 +112,7 @@ class Fabric:
         router = self._forwarding("router")
         for number, place in enumerate(self.plan.places):
             self._leg(router, f"eth{number}", place)
-            self.routers[place.name] = router
+            self.routers[place.name], self._legs[place.name] = router, f"eth{number}"
         self._outside(router)
 
     def _forwarding(self, name: str) -> Netns:
@@ -122,7 +147,7 @@ class Fabric:
             leaf.sysctl("net.ipv4.ip_forward", 1)
             self.network.roles[leaf.name] = "router"
             leaf.addr_add(BRIDGE, f"{place.gateway}/{place.subnet.length}")
-            self.routers[place.name] = leaf
+            self.routers[place.name], self._legs[place.name] = leaf, BRIDGE
             for spine in self.spines:
                 self._point_to_point(leaf, spine)
         for spine in self.spines:

@@ -66,6 +66,7 @@ def layout(cluster: Cluster) -> Layout:
     services, outside = _network("service CIDR", cluster.service_cidr), _network("outside network", cluster.outside)
     found = Layout(tuple(places.values()), placed, pod_cidr, services, outside)
     check_apart({
+        **_elsewhere(cluster, found),
         "pod CIDR": found.pod_cidr, "service CIDR": found.service_cidr, "outside network": found.outside,
         **{f"subnet of {p.name}": p.subnet for p in found.places},
         **({"links between leaves and spines": POINT_TO_POINT} if cluster.spines else {}),
@@ -75,9 +76,17 @@ def layout(cluster: Cluster) -> Layout:
         if pod.node not in known:
             raise ValueError(f"pod {pod.room!r} is on no node: {unknown('node', pod.node, known)}")
     switches = [s for p in found.places for s in p.switches]
+    _check_api_endpoint(cluster, placed)
     _check_host_network(cluster.pods, {n.name for n in nodes if n.control_plane})
     _once("room", [*(n.name for n in nodes), *(p.room for p in cluster.pods), *switches])
     return found
+
+
+def _elsewhere(cluster: Cluster, found: Layout) -> dict[str, Prefix]:
+    """The load balancer's pool, where it is no part of a node subnet."""
+    if cluster.load_balancer is None or cluster.load_balancer.mode == "l2":
+        return {}
+    return {"load balancer pool": cluster.load_balancer.addresses(found)}
 
 
 def _racks(cluster: Cluster) -> tuple[Rack, ...]:
@@ -169,6 +178,21 @@ def _pod_cidr(cluster: Cluster, nodes: int) -> Prefix:
         return _network("pod CIDR", cluster.pod_cidr)
     usual = [Prefix.parse(text) for text in POD_CIDRS]
     return next((p for p in usual if nodes < 1 << (24 - p.length)), usual[-1])
+
+
+def _check_api_endpoint(cluster: Cluster, seats: Sequence[Seat]) -> None:
+    """It must be a free address in the subnet of a control-plane node; a machine for it stands in the first rack."""
+    if not cluster.api_endpoint:
+        return
+    ip = IPv4(cluster.api_endpoint)
+    planes = [seat for seat in seats if seat.node.control_plane]
+    if not planes:
+        raise ValueError(f"API endpoint {ip} leads nowhere: no node is a control_plane")
+    if other := next((s.node.name for s in seats if s.ip == ip), ""):
+        raise ValueError(f"API endpoint {ip} is the address of node {other!r}; one of its own was expected")
+    places = [seats[0].place] if cluster.api_balancer else [seat.place for seat in planes]
+    if not any(ip in place.subnet and ip not in (place.gateway, place.subnet.broadcast) for place in places):
+        raise ValueError(f"API endpoint {ip} is no free address of {' or '.join(str(p.subnet) for p in places)}")
 
 
 def _check_host_network(pods: Iterable[Pod], control_planes: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from packetwalk.netns.neighbour import (
 )  # fmt: skip
 from packetwalk.netns.policy_rule import Flow
 from packetwalk.netns.route import input_route
-from packetwalk.netns.socket import Delivery
+from packetwalk.netns.socket import Delivery, Readable, Socket
 from packetwalk.netns.tables import Tables
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import (
@@ -32,7 +32,7 @@ from packetwalk.packet import (
     Packet,
     size,
 )  # fmt: skip
-from packetwalk.trace import Drop, Reason, Timer
+from packetwalk.trace import TASK, Drop, Reason, Timer
 
 
 def arp_resolve(v: Visit, skb: Skb) -> str | None:
@@ -124,6 +124,9 @@ def arp(v: Visit, skb: Skb) -> str | None:
     if skb.pkt_type == "otherhost" or t.devices[dev].noarp:
         v.step("consume", dev, skb.eth, skb.packet)
         return None
+    if packet.op == ARP_REQUEST and (responder := t.sockets.responders.get((dev, int(packet.tpa)))) is not None:
+        v.step("deliver", dev, Delivery("arp", responder), skb.packet)
+        v.timer(Timer(v.now, "app", Readable(responder, skb.packet), context=TASK), skb.packet)
     conf = t.conf(dev)
     if packet.op not in (ARP_REQUEST, ARP_REPLY) or is_multicast(packet.tpa) or (
         is_loopback(packet.tpa) and not conf.route_localnet
@@ -213,9 +216,20 @@ def filtered(t: Tables, dev: str, packet: Arp) -> bool:
 def answer(v: Visit, skb: Skb, packet: Arp, why: str) -> None:
     """Send the reply; `why` says on whose behalf."""
     v.step("arp", skb.dev, f"answers for {packet.tpa}: {why}", skb.packet)
-    mac = v.t.devices[skb.dev].mac
+    _reply(v, skb.dev, packet)
+
+
+def respond(v: Visit, turn: Readable) -> None:
+    """The turn of a program that answers with the device's MAC for an address that is none of ours."""
+    question = turn.packet.headers[0]
+    assert isinstance(question, Arp) and isinstance(turn.socket, Socket)
+    _reply(v, turn.socket.dev, question)
+
+
+def _reply(v: Visit, dev: str, packet: Arp) -> None:
+    mac = v.t.devices[dev].mac
     reply = Arp(ARP_REPLY, mac, packet.tpa, packet.sha, packet.spa)
-    v.go("transmit", Skb(Packet((Ethernet(mac, packet.sha, ETH_ARP), reply)), out=skb.dev))
+    v.go("transmit", Skb(Packet((Ethernet(mac, packet.sha, ETH_ARP), reply)), out=dev))
 
 
 def learn(v: Visit, dev: str, packet: Arp, state: str, *, create: bool, override: bool) -> None:

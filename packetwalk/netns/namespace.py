@@ -98,6 +98,8 @@ class Netns(Verbs):
                 v.timer(Timer(now, "resume", (stage, pieces[1:]), context=TASK), pieces[1].packet)
         elif timer.kind == "alarm":
             process.alarm(v, key)
+        elif isinstance(key, Readable) and key.socket.app == "responder":
+            arp.respond(v, key)
         elif isinstance(key, Readable):
             (udp_echo if key.socket.app == "echo" else process.readable)(v, key)
         elif isinstance(key, Connection):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from packetwalk.addr import ANY, IPv4
 from packetwalk.apps.program import App
 from packetwalk.netns.tcp import Connection
-from packetwalk.packet import PROTO_ICMP, PROTO_TCP, PROTO_UDP, Packet
+from packetwalk.packet import ETH_ARP, PROTO_ICMP, PROTO_TCP, PROTO_UDP, Packet
 
 # IP_MTU_DISCOVER: when a socket sets DF and whether it minds the cached path MTU (ip(7))
 DONT, WANT, DO, PROBE = "dont", "want", "do", "probe"
@@ -25,6 +25,7 @@ class Socket:
 
     pmtudisc: dont, want, do or probe; empty = the namespace's default. `app` is `echo` or an App for a server, empty
     for a client; `owner` the process that has it open; `peer` the only address and port it hears, if it is connected.
+    With proto ETH_P_ARP it is a packet socket (packet(7)) on the device `dev`.
     """
 
     proto: int
@@ -38,8 +39,11 @@ class Socket:
     app: App | str = ""
     owner: object = None
     peer: tuple[IPv4, int] | None = None
+    dev: str = ""
 
     def __str__(self) -> str:
+        if self.proto == ETH_ARP:
+            return f"arp {self.app} for {self.addr}"
         name = {PROTO_ICMP: "icmp", PROTO_UDP: "udp", PROTO_TCP: "tcp"}.get(self.proto, str(self.proto))
         kind = f"{self.app} server" if self.app else "listener" if self.listening else "client"
         port = f"id {self.port}" if self.proto == PROTO_ICMP else f"port {self.port}"
@@ -72,22 +76,24 @@ class Readable(NamedTuple):
 
 
 class Sockets:
-    """Listening and client sockets by (protocol, port, address), TCP connections by their four-tuple.
+    """Listening and client sockets by (protocol, port, address), TCP connections by their four-tuple, and programs that
+    answer ARP by (device, address).
 
     memory: what each program here keeps from one client to the next.
     """
 
-    __slots__ = ("bound", "connections", "memory")
+    __slots__ = ("bound", "connections", "memory", "responders")
 
     def __init__(self) -> None:
         self.bound: dict[tuple[int, int, int], Socket] = {}
         self.connections: dict[tuple[int, int, int, int], Connection] = {}
         self.memory: dict[App, dict[object, object]] = {}
+        self.responders: dict[tuple[str, int], Socket] = {}
 
     def overlay(self) -> Sockets:
         """The same listeners, and what their programs keep; connections and client sockets of a walk are its own."""
         copy = Sockets()
-        copy.bound = dict(self.bound)
+        copy.bound, copy.responders = dict(self.bound), self.responders
         copy.memory = {app: dict(kept) for app, kept in self.memory.items()}
         return copy
 
@@ -117,3 +123,7 @@ class Sockets:
 
     def listeners(self) -> list[Socket]:
         return [s for s in self.bound.values() if s.listening]
+
+    def servers(self) -> list[Socket]:
+        """All who answer by themselves: listeners, and programs that answer ARP."""
+        return [*self.listeners(), *self.responders.values()]

@@ -19,7 +19,7 @@ from packetwalk.netns.links import Links
 from packetwalk.netns.neighbour import VALID, Neighbour
 from packetwalk.netns.policy_rule import RULE_ERRNO, TABLES, PolicyRule
 from packetwalk.netns.socket import Socket
-from packetwalk.packet import PROTO_TCP, PROTO_UDP
+from packetwalk.packet import ETH_ARP, PROTO_TCP, PROTO_UDP
 
 
 class Verbs(Links):
@@ -243,6 +243,12 @@ class Verbs(Links):
         for proto in protos:
             number = {"udp": PROTO_UDP, "tcp": PROTO_TCP}[proto]
             self.sockets.bind(Socket(number, port, where, listening=True, app=app))
+
+    def arp_respond(self, addr: str | IPv4, dev: str) -> None:
+        """A program that answers ARP for an address which no device has, through a packet socket: MetalLB's speaker."""
+        self.device(dev)
+        socket = Socket(ETH_ARP, 0, IPv4(addr), app="responder", dev=dev)
+        self.sockets.responders[dev, int(socket.addr)] = socket
 
 
 def _table(name: str | int) -> int:

@@ -18,6 +18,7 @@ from packetwalk.document.model import (
     EndpointPart,
     KubeProxyPart,
     LinkPart,
+    LoadBalancerPart,
     NodePart,
     PodPart,
     RackPart,
@@ -25,6 +26,7 @@ from packetwalk.document.model import (
     schema,
 )
 from packetwalk.document.tree import Tree
+from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
 from packetwalk.kube.kubeproxy import KubeProxy
@@ -90,7 +92,7 @@ seed: 7
 
 PARTS = [
     (NodePart, Node), (PodPart, Pod), (RackPart, Rack), (LinkPart, Link), (ServicePortPart, ServicePort),
-    (EndpointPart, Endpoint), (KubeProxyPart, KubeProxy),
+    (EndpointPart, Endpoint), (KubeProxyPart, KubeProxy), (LoadBalancerPart, LoadBalancer),
 ]  # fmt: skip
 
 

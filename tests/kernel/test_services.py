@@ -11,8 +11,9 @@ from packetwalk.engine.walk import between
 from packetwalk.kernel.probe import spec_of
 from packetwalk.kernel.realise import missing_features
 from packetwalk.kernel.record import drawn
+from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.build import build
-from packetwalk.kube.cluster import Cluster, Pod, default_cluster
+from packetwalk.kube.cluster import Cluster, Node, Pod, default_cluster
 from packetwalk.network import Network
 from packetwalk.prove import Proof, examine
 from packetwalk.trace import Flow
@@ -71,6 +72,24 @@ def test_the_kernel_agrees_about_pods_on_the_hosts_network_and_kubelets(mode: st
     proxy = cluster.pod("proxy", 2, listen=8080, host_network=True)
     cluster.service("front", 80, target_port=8080, pods=[proxy], node_port=30080)
     agree(build(cluster), HOST_WALKS)
+
+
+@pytest.mark.parametrize("kind", ["l2", "cloud"])
+def test_the_kernel_agrees_about_load_balancers(kind: str) -> None:
+    """Also about the program that answers ARP: the first walk to each finds no neighbour."""
+    cluster = Cluster(2, find("flannel-vxlan"), load_balancer=LoadBalancer(kind))
+    pod = cluster.pod("b", 2, listen=8080)
+    cluster.service("web", 80, target_port=8080, pods=[pod], type="LoadBalancer")
+    cluster.service("kept", 80, target_port=8080, pods=[pod], type="LoadBalancer", external_traffic_policy="Local")
+    agree(build(cluster), [("out", "web:80"), ("out", "kept:80"), ("out", "web:80")])
+
+
+@pytest.mark.parametrize("balancer", [False, True])
+def test_the_kernel_agrees_about_the_control_planes_endpoint(balancer: bool) -> None:
+    nodes = [Node("m1", control_plane=True), Node("m2", control_plane=True), Node("w")]
+    cluster = Cluster(nodes, find("flannel-host-gw"), api_endpoint="192.168.56.10", api_balancer=balancer)
+    cluster.pod("a", "w")
+    agree(build(cluster), [("w/kubelet", "control-plane:6443"), ("a", "kubernetes:443")])
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -12,7 +12,7 @@ from packetwalk.packet import (
     Arp,
     Packet,
 )
-from packetwalk.trace import Step
+from packetwalk.trace import Step, Timer
 from tests.netns.rooms import (
     M1,
     M3,
@@ -37,6 +37,33 @@ from tests.netns.rooms import (
 
 def answered(steps: list[Step]) -> list[Arp]:
     return [a for a in arps(sent(steps)) if a.op == ARP_REPLY]
+
+
+# -- a program that answers -------------------------------------------------------------------------------------------
+
+
+def test_a_program_answers_for_an_address_that_no_device_has() -> None:
+    """MetalLB's speaker hears ARP by a packet socket: the kernel neither answers nor learns who asked."""
+    room = host("a")
+    room.arp_respond("10.0.0.200", "eth0")
+    steps = room.receive("eth0", who_has("10.0.0.200", B), 0)
+    assert [str(s.what) for s in steps if s.stage == "deliver"] == ["arp to arp responder for 10.0.0.200"]
+    assert not answered(steps) and room.neighbours.get("eth0", IPv4(B)) is None
+    (timer,) = (s.what for s in steps if isinstance(s.what, Timer))
+    (reply,) = answered(room.wake(timer, timer.at))
+    assert (reply.spa, reply.sha, reply.tpa) == (IPv4("10.0.0.200"), M1, IPv4(B))
+    assert not room.overlay().is_own(IPv4("10.0.0.200"))
+
+
+def test_it_answers_for_that_address_and_on_that_device_only() -> None:
+    room = two_addresses()
+    room.arp_respond("10.0.0.200", "eth0")
+    for dev, target in (("eth0", "10.0.0.201"), ("eth1", "10.0.0.200")):
+        assert not any(isinstance(s.what, Timer) for s in room.receive(dev, who_has(target, B), 0))
+    said = is_at("10.0.0.200", M3, B, M3)  # an answer is no question
+    assert not any(isinstance(s.what, Timer) for s in room.receive("eth0", said, 0))
+    with pytest.raises(KeyError):
+        room.arp_respond("10.0.0.200", "eth9")
 
 
 # -- what others say --------------------------------------------------------------------------------------------------
