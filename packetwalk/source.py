@@ -3,6 +3,7 @@ cluster (of a file, or the default one) that a CNI fills."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,11 @@ def from_mode(cni: str, *, nodes: int = 2, racks: int = 1, seed: int = 0) -> Net
     return build(default_cluster(parse(cni), nodes=nodes, racks=racks, seed=seed))
 
 
-def from_file(path: Path, *, cni: str | None = None, seed: int = 0) -> Network:
-    """The cluster of a cluster.yaml, under another CNI or seed if told.
+def from_file(*paths: Path, cni: str | None = None, seed: int = 0, tell: Callable[[str], None] | None = None
+              ) -> Network:  # fmt: skip
+    """The cluster of a cluster.yaml, of objects of Kubernetes, or of both, under another CNI or seed if told.
 
+    tell: is told in one line which objects are left out.
     ValueError whose `args` are a line for each thing that is wrong; OSError for a file that cannot be read.
     """
     from dataclasses import replace
@@ -54,8 +57,11 @@ def from_file(path: Path, *, cni: str | None = None, seed: int = 0) -> Network:
     from packetwalk.edit import apply
     from packetwalk.kube.build import build
 
-    file = read(path)
+    file = read(*paths, cni=cni)
     cluster = file.cluster()
+    if tell is not None and file.left_out:
+        kinds = (what if " " in what else f"{n} {what}" for what, n in file.left_out.items())
+        tell(f"left out: {', '.join(kinds)}")
     cluster = replace(cluster, cni=parse(cni) if cni is not None else cluster.cni, seed=seed or cluster.seed)
     try:
         network = build(cluster)

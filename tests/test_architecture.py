@@ -72,7 +72,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "cli": ("", "answer", "compare", "explain", "options", "prove", "tables", "walk"),
     "engine": ("", "sim", "branches", "costs", "fetch", "walk"),
     "view": ("", "compare", "html", "pcap", "stages", "table"),
-    "document": ("", "model", "tree"),
+    "document": ("", "endpoints", "kinds", "model", "objects", "problems", "tree"),
     "kube": ("", "balancer", "build", "chance", "cidr", "cluster", "controlplane", "fabric", "kubeproxy", "layout",
              "rules", "service", "workload"),
     "apps": ("", "client", "dns", "http", "nameserver", "program", "resolver"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +47,7 @@ def _named_so_far(ctx: typer.Context) -> Network | None:
     try:
         return load_network(
             Path(given["snapshot"]) if given.get("snapshot") else None,
-            file=Path(given["file"]) if given.get("file") else None,
+            file=[Path(name) for name in given.get("file") or ()],
             cni=given.get("cni"),
             nodes=int(given.get("nodes") or 2),
             racks=int(given.get("racks") or 1),
@@ -84,9 +84,12 @@ ModeOption = Annotated[
     ),
 ]
 FileOption = Annotated[
-    Path | None,
-    typer.Option("--file", "-f", metavar="FILE", help="A cluster.yaml (`packetwalk schema --example` prints one)."),
-]
+    list[Path] | None,
+    typer.Option(
+        "--file", "-f", metavar="FILE",
+        help="A cluster.yaml (`packetwalk schema --example` prints one), `kubectl get -o yaml`, or both; repeatable.",
+    ),
+]  # fmt: skip
 NodesOption = Annotated[int, typer.Option("--nodes", metavar="N", help="With --cni: how many nodes.")]
 RacksOption = Annotated[int, typer.Option("--racks", metavar="N", help="With --cni: how many racks, each a subnet.")]
 SetOption = Annotated[
@@ -126,21 +129,21 @@ def snapshot_folder(folder: Path) -> None:
 
 
 def load_network(
-    snapshot: Path | None, seed: int = 0, *, file: Path | None = None, cni: str | None = None, nodes: int = 2,
+    snapshot: Path | None, seed: int = 0, *, file: Sequence[Path] | None = None, cni: str | None = None, nodes: int = 2,
     racks: int = 1, sets: Iterable[str] | None = None,
 ) -> Network:  # fmt: skip
-    """The network of a snapshot's folder, of a cluster.yaml, or of the default cluster under a CNI.
+    """The network of a snapshot's folder, of files (a cluster.yaml, objects of Kubernetes), or of the default cluster.
 
     With a file, `cni` takes the place of its own. sets: lines of --set that change it."""
-    if snapshot is not None and (cni or file) is not None:
+    if snapshot is not None and (file or cni is not None):
         raise BadInput(f"--snapshot and {'--cni' if cni is not None else '--file'} exclude each other")
-    if file is not None and (nodes, racks) != (2, 1):
-        raise BadInput(f"--nodes and --racks are for the cluster that is built without a file; {file} has its own")
+    if file and (nodes, racks) != (2, 1):
+        raise BadInput(f"--nodes and --racks are for the cluster that is built without a file; {file[0]} has its own")
     within("--nodes", nodes, 1, 100_000)
     within("--racks", racks, 1, 10_000)
     try:
-        if file is not None:
-            network = from_file(file, cni=cni, seed=seed)
+        if file:
+            network = from_file(*file, cni=cni, seed=seed, tell=_remark)
         elif snapshot is not None:
             network = from_snapshot(snapshot, seed)
         else:
@@ -151,6 +154,10 @@ def load_network(
         raise BadInput(f"{error.filename}: {error.strerror}") from None
     change(network, sets or ())
     return network
+
+
+def _remark(text: str) -> None:
+    sys.stderr.write(f"packetwalk: {text}\n")
 
 
 def change(network: Network, sets: Iterable[str]) -> None:

@@ -153,7 +153,14 @@ class Blocks:
         return None
 
     def _claim_given(self, node: str, wanted: IPv4) -> IPv4:
+        """Of one of the node's blocks, or of one that is claimed for it, or borrowed from another node's."""
         block = next((b for b in self._ranges[node] if wanted in b and b.length < 32), None)
+        around = Prefix(IPv4(wanted >> (32 - self.length) << (32 - self.length)), self.length)
+        if block is None and wanted in self.pool and not any(b.overlaps(around) for b in self._owner):
+            block = self._take(node, around)
+        elif block is None and around in self._owner and wanted - around.addr not in self._used[around]:
+            block = around
+            self._ranges[node].append(Prefix(wanted, 32))
         if block is None:
             blocks = ", ".join(map(str, self._ranges[node]))
             raise ValueError(f"{node}: address {wanted} is not in its blocks {blocks}")

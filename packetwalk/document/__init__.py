@@ -5,71 +5,60 @@ net = build(read(Path("cluster.yaml")).cluster())
 
 from __future__ import annotations
 
+import dataclasses
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packetwalk import cni as networks
-from packetwalk.document.tree import Place, Problem, Tree
+from packetwalk.document.problems import WORDS, DocumentError, Source, dotted, told
+from packetwalk.document.tree import Place, Problem, Tree, documents
 from packetwalk.hint import unknown
 from packetwalk.kube.balancer import LoadBalancer
-from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
+from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack, numbered
 from packetwalk.kube.kubeproxy import KubeProxy
+from packetwalk.kube.layout import POD_CIDRS
 from packetwalk.kube.service import Endpoint, Service, ServicePort
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
     from packetwalk.cni import Cni
     from packetwalk.document.model import Document, LinkPart, ServicePart
-
-WORDS = {
-    "int_parsing": "a whole number was expected, not {input!r}",
-    "int_type": "a whole number was expected",
-    "bool_parsing": "true or false was expected, not {input!r}",
-    "bool_type": "true or false was expected",
-    "string_type": "a text was expected",
-    "list_type": "a list was expected, each entry behind a dash",
-    "dict_type": "a mapping of names to values was expected",
-    "model_type": "a mapping of names to values was expected",
-    "greater_than_equal": "{ge} or more was expected, not {input}",
-    "less_than_equal": "{le} or less was expected, not {input}",
-    "too_short": "{min_length} entries were expected, not {actual_length}",
-    "too_long": "{max_length} entries were expected, not {actual_length}",
-}
-
-
-class DocumentError(ValueError):
-    """What is wrong with a document: `args` are lines `FILE:LINE:COLUMN: what`, one for each problem."""
-
-    def __init__(self, path: Path, problems: list[Problem]) -> None:
-        super().__init__(*(f"{path}:{p.line}:{p.column}: {p.text}" for p in sorted(problems)))
-
-    def __str__(self) -> str:
-        return "\n".join(self.args)
+    from packetwalk.document.objects import Objects
 
 
 class ClusterFile:
-    """A document that was read and found right in itself."""
+    """A document that was read and found right in itself, and the objects of Kubernetes beside it, if there are any.
 
-    def __init__(self, path: Path, tree: Tree, document: Document, cni: Cni) -> None:
-        self.path = path
-        self.tree = tree
+    left_out: how many of which objects say nothing here.
+    """
+
+    def __init__(self, source: Source, document: Document, cni: Cni, objects: Objects | None = None) -> None:
+        self.source = source
         self.document = document
         self.cni = cni
+        self.objects = objects
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        return dict(self.objects.left_out) if self.objects is not None else {}
 
     def cluster(self) -> Cluster:
         """The cluster that it describes. DocumentError for a part of it that cannot be."""
         try:
             return self._cluster()
+        except DocumentError:
+            raise
         except ValueError as error:
             raise self.error(str(error)) from None
 
     def _cluster(self) -> Cluster:
         d = self.document
-        nodes = d.nodes if isinstance(d.nodes, int) else [Node(**n.model_dump()) for n in d.nodes]
-        names = self._node_names()
+        nodes: int | list[Node] = d.nodes if isinstance(d.nodes, int) else [Node(**n.model_dump()) for n in d.nodes]
+        if self.objects is not None and self.objects.has_nodes:
+            own = nodes if isinstance(nodes, list) else []
+            nodes = self.objects.nodes(own, getattr(self.cni, "block_size", 0))
+        names = {str(i): node.name for i, node in enumerate(numbered(nodes), 1)}
         pods = [
             Pod(**{**p.model_dump(), "node": names.get(p.node, p.node), "listen": tuple(p.listen),
                    "containers": tuple(p.containers)})
@@ -86,96 +75,118 @@ class ClusterFile:
             LoadBalancer(**d.load_balancer.model_dump()) if d.load_balancer is not None else None,
             d.api_endpoint, d.api_balancer,
         )  # fmt: skip
+        if self.objects is not None:
+            cluster = _joined(cluster, self.objects, d.model_fields_set)
         for deployment in d.deployments:
             cluster.deployment(**deployment.model_dump())
         for daemon_set in d.daemon_sets:
             cluster.daemon_set(**daemon_set.model_dump())
         return cluster
 
-    def _node_names(self) -> dict[str, str]:
-        d = self.document
-        names = [f"node-{i}" for i in range(1, d.nodes + 1)] if isinstance(d.nodes, int) else [n.name for n in d.nodes]
-        return {str(i): name for i, name in enumerate(names, 1)} | {name: name for name in names}
-
     def error(self, message: str, place: Place | None = None) -> DocumentError:
         """A cluster that cannot be. Unless told, its place is that of the longest value which the message names."""
+        where = self.source, place or ()
         if place is None:
-            named = [(len(text), at) for at, text in self.tree.scalars() if text and text in _words(message)]
-            place = max(named, key=lambda found: found[0])[1] if named else ()
-        return DocumentError(self.path, [Problem(*self.tree.at(place), message)])
+            words = _words(message)
+            sources = [self.source, *(self.objects.sources if self.objects is not None else ())]
+            named = [(len(text), s, at) for s in sources for at, text in s.tree.scalars() if text and text in words]
+            where = max(named, key=lambda found: found[0])[1:] if named else where
+        source, at = where
+        return DocumentError([(source.path, Problem(*source.tree.at(at), message))])
 
 
-def read(path: Path) -> ClusterFile:
-    """Read a document. DocumentError with every problem of its form and its names; OSError without the file."""
+def read(*paths: Path, cni: str | None = None) -> ClusterFile:
+    """Read a document, and objects of Kubernetes beside it: what has a `kind` is one, in the same file or in others.
+
+    cni: a mode that goes before the document's, for objects that do not show theirs.
+    DocumentError with every problem of form and names; OSError without a file.
+    """
+    found = [Source(path, tree) for path in paths for tree in _trees(path)]
+    broken = [(s.path, problem) for s in found for problem in s.tree.problems if s.tree.data is None]
+    kinds = [s for s in found if isinstance(s.tree.data, dict) and "kind" in s.tree.data]
+    ours = [s for s in found if s not in kinds]
+    if broken:
+        raise DocumentError(broken)
+    if len(ours) > 1:
+        text = f"a second document without a kind; the first one is in {ours[0].path}, line {ours[0].tree.at(())[0]}"
+        raise DocumentError([(ours[1].path, Problem(*ours[1].tree.at(()), text))])
+    if not kinds:
+        return _read(ours[0], None, cni)
+    return _read(ours[0] if ours else Source(kinds[0].path, Tree("{}")), kinds, cni)
+
+
+def _trees(path: Path) -> list[Tree]:
+    try:
+        return documents(path.read_text(encoding="utf-8")) or [Tree("")]
+    except UnicodeDecodeError as error:
+        text = f"not UTF-8: byte {error.start} is {error.reason}"
+        raise DocumentError([(path, Problem(1, 1, text))]) from None
+
+
+def _read(source: Source, kinds: list[Source] | None, cni: str | None) -> ClusterFile:
     from pydantic import ValidationError
 
-    from packetwalk.document.model import Document
+    from packetwalk.document.model import PARTS, Document
 
-    try:
-        tree = Tree(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise DocumentError(path, [Problem(1, 1, f"not UTF-8: byte {error.start} is {error.reason}")]) from None
-    problems = list(tree.problems)
-    if tree.data is None or not isinstance(tree.data, dict):
-        problems = problems or [Problem(*tree.at(()), "a mapping with nodes, pods and a cni was expected")]
-        raise DocumentError(path, problems)
+    path, tree = source
+    if not isinstance(tree.data, dict):
+        raise DocumentError([(path, Problem(*tree.at(()), "a mapping with nodes, pods and a cni was expected"))])
+    objects = None
     data = {key: value for key, value in tree.data.items() if value is not None}
+    if kinds is not None:
+        from packetwalk.document.objects import Objects
+
+        objects = Objects(kinds)
+        mode = cni or data.get("cni") or objects.mode
+        if not mode:
+            text = "no annotation of a node shows its CNI; --cni MODE, or a document with `cni: MODE`, was expected"
+            raise DocumentError([(kinds[0].path, Problem(*kinds[0].tree.at(()), text)), *objects.problems])
+        data = {"nodes": "1", **data, "cni": mode}
+    problems = list(tree.problems)
     document = None
     try:
         document = Document.model_validate(data)
     except ValidationError as error:
-        problems += [_told(tree, detail) for detail in error.errors()]
-    cni, wrong = _cni(tree, data.get("cni"))
-    problems += [*wrong, *_strangers(tree, data)]
-    if problems or document is None or cni is None:
-        raise DocumentError(path, list(dict.fromkeys(problems)))
-    return ClusterFile(path, tree, document, cni)
+        problems += [told(tree, detail, PARTS) for detail in error.errors()]
+    network, wrong = _cni(tree, data.get("cni"))
+    problems += [*wrong, *_strangers(tree, objects.named(data) if objects is not None else data)]
+    wrongs = [*((path, problem) for problem in problems), *(objects.problems if objects is not None else ())]
+    if wrongs or document is None or network is None:
+        raise DocumentError(wrongs)
+    return ClusterFile(source, document, network, objects)
 
 
-def load_cluster(path: str | Path) -> Cluster:
-    """The cluster of a cluster.yaml. DocumentError, a line for each thing that is wrong; OSError without the file."""
-    return read(Path(path)).cluster()
+def _joined(cluster: Cluster, objects: Objects, said: set[str]) -> Cluster:
+    """The cluster with what the objects say; what the document beside them has said stays. said: its fields."""
+    from packetwalk.document.endpoints import listening, services
+
+    pods, addresses = objects.addresses()
+    if objects.has_nodes and not {"racks", "node_cidr", "spines"} & said:
+        cluster = dataclasses.replace(cluster, racks=objects.racks(numbered(cluster.nodes)))
+    if "pod_cidr" not in said:
+        cluster = dataclasses.replace(cluster, pod_cidr=objects.range_of("--cluster-cidr", pods, POD_CIDRS[0]))
+    if "service_cidr" not in said:
+        usual = cluster.service_cidr
+        found = objects.range_of("--service-cluster-ip-range", addresses, usual)
+        cluster = dataclasses.replace(cluster, service_cidr=found)
+    cluster.pods[:0] = objects.pods()
+    objects.workloads(cluster)
+    cluster.services[:0] = services(objects, cluster.pods)
+    listening(cluster)
+    if objects.problems:
+        raise DocumentError(objects.problems)
+    return cluster
+
+
+def load_cluster(*paths: str | Path) -> Cluster:
+    """The cluster of a cluster.yaml, or of objects of Kubernetes, or both (see `read`); several files are one.
+
+    DocumentError, a line for each thing that is wrong; OSError without a file.
+    """
+    return read(*map(Path, paths)).cluster()
 
 
 # -- what is wrong -----------------------------------------------------------------------------------------------------
-
-
-def _told(tree: Tree, detail: ErrorDetails) -> Problem:
-    """A complaint of pydantic's in our words, at its place."""
-    path = _path(tree, detail["loc"])
-    name, kind = path[-1] if path else "", detail["type"]
-    if kind == "missing":
-        line, column = tree.at(path[:-1])
-        return Problem(line, column, f"{name!r} is missing")
-    line, column = tree.at(path, key=kind == "extra_forbidden")
-    if kind == "extra_forbidden":
-        from packetwalk.document.model import PARTS
-
-        part = PARTS[tuple(step for step in path[:-1] if isinstance(step, str))]
-        return Problem(line, column, unknown("field", str(name), part.model_fields))
-    text = str(detail.get("ctx", {}).get("error", "")) if kind == "value_error" else ""
-    text = text or WORDS.get(kind, detail["msg"]).format(input=detail["input"], **detail.get("ctx", {}))
-    return Problem(line, column, f"{_dotted(path)}: {text}" if path else text)
-
-
-def _path(tree: Tree, loc: tuple[int | str, ...]) -> Place:
-    """Where pydantic means, without the tags of its unions, which are no part of the document."""
-    found: list[str | int] = []
-    value = tree.data
-    for n, step in enumerate(loc):
-        if isinstance(value, dict) and (step in value or n == len(loc) - 1):
-            value = value.get(step)
-        elif isinstance(value, list) and isinstance(step, int):
-            value = value[step]
-        else:
-            continue
-        found.append(step)
-    return tuple(found)
-
-
-def _dotted(path: Place) -> str:
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return text.removeprefix(".")
 
 
 def _cni(tree: Tree, value: Any) -> tuple[Cni | None, list[Problem]]:
@@ -257,7 +268,7 @@ def _strangers(tree: Tree, data: dict[str, Any]) -> Iterator[Problem]:
 def _stranger(tree: Tree, path: tuple[str, int, str], entry: dict[str, Any], names: list[str]) -> Iterator[Problem]:
     word = entry.get(path[2])
     if isinstance(word, str) and word and names and word not in names:
-        yield Problem(*tree.at(path), f"{_dotted(path)}: {unknown(path[2], word, names)}")
+        yield Problem(*tree.at(path), f"{dotted(path)}: {unknown(path[2], word, names)}")
 
 
 def _entries(data: dict[str, Any], part: str) -> list[tuple[int, dict[str, Any]]]:

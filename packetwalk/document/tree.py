@@ -33,9 +33,10 @@ class Problem(NamedTuple):
 
 
 class Tree:
-    """What a text says. `problems` are those of the YAML itself; with one of syntax there is no data."""
+    """What one document says, a text or what was composed of it. `problems` are those of the YAML itself; with one of
+    syntax there is no data."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, source: str | Node | None) -> None:
         import yaml
 
         self.data: Any = None
@@ -44,7 +45,7 @@ class Tree:
         self.problems: list[Problem] = []
         self._open: list[Node] = []
         try:
-            node = _compose(text)
+            node = next(iter(_composed(source)), None) if isinstance(source, str) else source
         except yaml.MarkedYAMLError as error:
             line, column = _place(error.problem_mark or error.context_mark)
             self.problems.append(Problem(line, column, " ".join(filter(None, (error.context, error.problem)))))
@@ -110,14 +111,25 @@ class Tree:
         return {**merged, **found}
 
 
-def _compose(text: str) -> Node | None:
+def documents(text: str) -> list[Tree]:
+    """Each document of a text that says something; a text that is no YAML is one with its problem."""
+    import yaml
+
+    try:
+        trees = [Tree(node) for node in _composed(text)]
+    except yaml.YAMLError:
+        return [Tree(text)]
+    return [tree for tree in trees if tree.data is not None or tree.problems]
+
+
+def _composed(text: str) -> list[Node]:
     """The nodes of a text, by libyaml where it is there (three times as fast); Python's own reader explains errors."""
     import yaml
 
     if hasattr(yaml, "CSafeLoader"):
         with suppress(yaml.YAMLError):
-            return yaml.compose(text, Loader=yaml.CSafeLoader)
-    return yaml.compose(text, Loader=yaml.SafeLoader)
+            return list(yaml.compose_all(text, Loader=yaml.CSafeLoader))
+    return list(yaml.compose_all(text, Loader=yaml.SafeLoader))
 
 
 def _place(mark: Mark | None) -> tuple[int, int]:

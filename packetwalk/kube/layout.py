@@ -6,7 +6,7 @@ Every error is a ValueError of one line.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,7 +14,6 @@ from packetwalk.addr import IPv4, Prefix
 from packetwalk.hint import unknown
 from packetwalk.kube.cidr import check_apart, split
 from packetwalk.kube.cluster import Cluster, Node, Pod, Rack, numbered
-from packetwalk.kube.controlplane import API_PORT
 
 NODE_CIDRS = ("192.168.56.0/21", "172.16.0.0/12")
 POD_CIDRS = ("10.244.0.0/16", "10.128.0.0/9")
@@ -77,7 +76,7 @@ def layout(cluster: Cluster) -> Layout:
             raise ValueError(f"pod {pod.room!r} is on no node: {unknown('node', pod.node, known)}")
     switches = [s for p in found.places for s in p.switches]
     _check_api_endpoint(cluster, placed)
-    _check_host_network(cluster.pods, {n.name for n in nodes if n.control_plane})
+    _check_host_network(cluster.pods)
     _once("room", [*(n.name for n in nodes), *(p.room for p in cluster.pods), *switches])
     return found
 
@@ -195,16 +194,16 @@ def _check_api_endpoint(cluster: Cluster, seats: Sequence[Seat]) -> None:
         raise ValueError(f"API endpoint {ip} is no free address of {' or '.join(str(p.subnet) for p in places)}")
 
 
-def _check_host_network(pods: Iterable[Pod], control_planes: Collection[str]) -> None:
+def _check_host_network(pods: Iterable[Pod]) -> None:
     """On the host's network a pod has no address and no device of its own, and a port is for one of them only."""
-    taken: dict[tuple[str, int], str] = {(node, API_PORT): "the API server" for node in control_planes}
+    taken: dict[tuple[str, int], str] = {}
     for pod in (p for p in pods if p.host_network):
         if own := next((field for field in ("ip", "mac", "hostif") if getattr(pod, field)), ""):
             raise ValueError(f"pod {pod.room!r} is on the host's network, so it has no {own} of its own")
         for port in pod.listen:
-            other = taken.setdefault((pod.node, port), f"pod {pod.room!r}")
-            if other != f"pod {pod.room!r}":
-                raise ValueError(f"pod {pod.room!r}: port {port} of {pod.node} is taken by {other}")
+            other = taken.setdefault((pod.node, port), pod.room)
+            if other != pod.room:
+                raise ValueError(f"pod {pod.room!r}: port {port} of {pod.node} is taken by pod {other!r}")
 
 
 def _network(what: str, text: str) -> Prefix:

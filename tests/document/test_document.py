@@ -270,7 +270,7 @@ ONE = [
      "4:41: services[0].pods[1]: there is no pod 'b'; "),
     (GOOD + "services: [{name: w, port: 8}, {name: w, port: 9}]\n", "3:39: two services are called 'w'; the first"),
     (GOOD + "kube_proxy: {masquerade_bit: 32}\n", "3:30: kube_proxy.masquerade_bit: 31 or less was expected, not 32"),
-    (GOOD + "---\ncni: x\n", "3:1: expected a single document in the stream but found another document"),
+    (GOOD + "---\ncni: x\n", "4:1: a second document without a kind; the first one is in"),
 ]  # fmt: skip
 
 
