@@ -32,6 +32,7 @@ class Calico(Cni):
 
     mesh: every node speaks BGP with every other. reflectors: nodes that spread all routes instead of the mesh.
     peer_fabric: nodes speak BGP with the router of their rack, too. version: of Calico, as routes differ.
+    nat_outgoing: of the pool: pods are masqueraded towards what is in no pool.
     """
 
     encap: str = "ipip"
@@ -42,6 +43,7 @@ class Calico(Cni):
     block_size: int = 26
     mtu: int = 0
     version: str = "3.30"
+    nat_outgoing: bool = True
 
     def __post_init__(self) -> None:
         if self.encap not in DEVICES:
@@ -146,10 +148,12 @@ class Calico(Cni):
         return 0 if chain == "POSTROUTING" else 1
 
     def iptables(self, host: Host) -> str:
-        return felix.iptables(self.encap, self.device, [pod.hostif for pod in host.pods])
+        interfaces = [pod.hostif for pod in host.pods]
+        return felix.iptables(self.encap, self.device, interfaces, outgoing=self.nat_outgoing)
 
     def ipsets(self, host: Host) -> str:
-        return felix.ipsets(self.encap, host.plan.pod_cidr, [seat.ip for seat in host.plan.seats])
+        nodes = [seat.ip for seat in host.plan.seats]
+        return felix.ipsets(self.encap, host.plan.pod_cidr, nodes, outgoing=self.nat_outgoing)
 
     def announced(self, host: Host) -> tuple[Prefix, ...]:
         return host.ranges if self.peer_fabric else ()

@@ -33,9 +33,10 @@ TUNNEL_INPUT = {
 }
 
 
-def iptables(encap: str, device: str, interfaces: Sequence[str]) -> str:
-    """iptables-save's text. interfaces: the node's ends of its pods' veth pairs; device: the tunnel's, or empty."""
-    rules = {"raw": _raw(), "mangle": _mangle(), "filter": _filter(encap, interfaces), "nat": _nat(device)}
+def iptables(encap: str, device: str, interfaces: Sequence[str], *, outgoing: bool = True) -> str:
+    """iptables-save's text. interfaces: the node's ends of its pods' veth pairs; device: the tunnel's, or empty;
+    outgoing: a pool has natOutgoing."""
+    rules = {"raw": _raw(), "mangle": _mangle(), "filter": _filter(encap, interfaces), "nat": _nat(device, outgoing)}
     own = {
         "raw": ["cali-OUTPUT", "cali-PREROUTING", "cali-from-host-endpoint", "cali-rpf-skip"],
         "mangle": ["cali-PREROUTING"],
@@ -57,11 +58,12 @@ def _table(name: str, chains: Iterable[str], rules: Iterable[str]) -> str:
     return "\n".join([f"*{name}", *head, *rules, "COMMIT", ""])
 
 
-def ipsets(encap: str, pool: Prefix, nodes: Iterable[IPv4]) -> str:
+def ipsets(encap: str, pool: Prefix, nodes: Iterable[IPv4], *, outgoing: bool = True) -> str:
     """`ipset save` of the sets those rules ask: the pools, and the nodes whose tunnels are let in."""
     lines = []
-    for name in ("cali40masq-ipam-pools", "cali40all-ipam-pools"):
-        lines += [f"create {name} hash:net family inet hashsize 1024 maxelem 1048576", f"add {name} {pool}"]
+    for name, filled in (("cali40masq-ipam-pools", outgoing), ("cali40all-ipam-pools", True)):
+        lines.append(f"create {name} hash:net family inet hashsize 1024 maxelem 1048576")
+        lines += [f"add {name} {pool}"] if filled else []
     if encap in HOSTS:
         lines.append(f"create {HOSTS[encap]} hash:net family inet hashsize 1024 maxelem 1048576")
         lines += [f"add {HOSTS[encap]} {ip}" for ip in nodes]
@@ -140,7 +142,7 @@ def _endpoint(chain: str, profile: str, *, workload: bool) -> Iterator[str]:
     yield f'-A {chain} -m comment --comment "Drop if no profiles matched" -j DROP'
 
 
-def _nat(device: str) -> Iterator[str]:
+def _nat(device: str, outgoing: bool) -> Iterator[str]:
     """Pods are masqueraded towards what is in no pool; a node's own address is not to enter a tunnel."""
     yield "-A PREROUTING -j cali-PREROUTING"
     yield "-A OUTPUT -j cali-OUTPUT"
@@ -152,5 +154,6 @@ def _nat(device: str) -> Iterator[str]:
         yield (f"-A cali-POSTROUTING -o {device} -m addrtype ! --src-type LOCAL --limit-iface-out "
                "-m addrtype --src-type LOCAL -j MASQUERADE --random-fully")  # fmt: skip
     yield "-A cali-PREROUTING -j cali-fip-dnat"
-    yield ("-A cali-nat-outgoing -m set --match-set cali40masq-ipam-pools src "
-           "-m set ! --match-set cali40all-ipam-pools dst -j MASQUERADE --random-fully")  # fmt: skip
+    if outgoing:
+        yield ("-A cali-nat-outgoing -m set --match-set cali40masq-ipam-pools src "
+               "-m set ! --match-set cali40all-ipam-pools dst -j MASQUERADE --random-fully")  # fmt: skip

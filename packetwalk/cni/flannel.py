@@ -25,13 +25,15 @@ VXLAN_PORT = 8472  # of the kernel, where nobody says
 @dataclass(frozen=True)
 class Flannel(Cni):
     """backend: host-gw, vxlan or ipip. direct_routing: without a tunnel to nodes of the own subnet. mtu: 0 leaves it to
-    flanneld (the network card's less the tunnel's header). vni, port: of the vxlan; port 0 is the kernel's default."""
+    flanneld (the network card's less the tunnel's header). vni, port: of the vxlan; port 0 is the kernel's default.
+    ip_masq: flanneld's --ip-masq, which hides pods behind their node from what is no pod."""
 
     backend: str = "vxlan"
     direct_routing: bool = False
     mtu: int = 0
     vni: int = 1
     port: int = 0
+    ip_masq: bool = True
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
@@ -101,10 +103,10 @@ class Flannel(Cni):
             tables.route_add(peer.pod_cidr, via=peer.ip, dev=peer.nic)
 
     def iptables(self, host: Host) -> str:
-        """flanneld with --ip-masq (pkg/trafficmngr/iptables/iptables.go)."""
+        """What flanneld keeps (pkg/trafficmngr/iptables/iptables.go)."""
         cluster, own = host.plan.pod_cidr, host.pod_cidr
         masq, forward = '-m comment --comment "flanneld masq"', '-m comment --comment "flanneld forward"'
-        return f"""*filter
+        filters = f"""*filter
 :INPUT ACCEPT [0:0]
 :FORWARD ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]
@@ -113,7 +115,10 @@ class Flannel(Cni):
 -A FLANNEL-FWD -s {cluster} {forward} -j ACCEPT
 -A FLANNEL-FWD -d {cluster} {forward} -j ACCEPT
 COMMIT
-*nat
+"""
+        if not self.ip_masq:
+            return filters
+        return f"""{filters}*nat
 :PREROUTING ACCEPT [0:0]
 :INPUT ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]

@@ -124,3 +124,25 @@ def test_options_that_cannot_be(text: str, message: str) -> None:
     with pytest.raises(ValueError) as error:
         parse(text)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+EGRESS = {
+    "flannel-vxlan": {"ip_masq": False}, "flannel-host-gw": {"ip_masq": False}, "calico-ipip": {"nat_outgoing": False},
+    "calico-bgp": {"nat_outgoing": False}, "calico-vxlan": {"nat_outgoing": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", EGRESS)
+def test_egress_with_and_without_masquerading(mode: str) -> None:
+    """Without it the answer finds no way back: the router beyond the nodes knows no pod."""
+    hidden = walk(build(default_cluster(find(mode))), "a", "out")
+    assert hidden.delivered and hidden.nat
+    bare = walk(build(default_cluster(find(mode, **EGRESS[mode]))), "a", "out")
+    assert not bare.delivered and not bare.nat
+    assert "out > router [drop IP_INNOROUTES, icmp net unreachable] > out" in bare.minimal()
+    assert walk(build(default_cluster(find(mode, **EGRESS[mode]))), "a", "b").delivered
+
+
+def test_a_router_that_knows_the_pods_needs_no_masquerading() -> None:
+    trace = walk(build(default_cluster(find("calico-bgp", nat_outgoing=False, peer_fabric=True))), "a", "out")
+    assert trace.delivered and not trace.nat
