@@ -204,6 +204,8 @@ class Objects:
                 self.left_out[f"Pod {it.metadata.name} ({why})"] += 1
                 continue
             ports = dict.fromkeys(p.containerPort for c in it.spec.containers for p in c.ports)
+            for port in (p for c in it.spec.containers for p in c.ports if p.hostPort and not it.spec.hostNetwork):
+                self.left_out[f"hostPort {port.hostPort} of pod {it.metadata.name}"] += 1
             yield Pod(
                 it.metadata.name, it.spec.nodeName, it.metadata.namespace, tuple(ports),
                 "" if it.spec.hostNetwork else address(it),

@@ -192,8 +192,8 @@ def _services(cluster: Cluster, plan: Layout, network: Network, hosts: dict[str,
         asked.insert(0, kubernetes(((host.name, host.ip) for host in planes), plan.service_cidr))
     for host in planes:
         host.netns.listen(API_PORT)
-    if cluster.api_endpoint:
-        network.services["control-plane"] = IPv4(cluster.api_endpoint)
+    if planes:
+        network.services["control-plane"] = IPv4(cluster.api_endpoint) if cluster.api_endpoint else planes[0].ip
     where = {pod.name: (pod.ip, host.name) for host in hosts.values() for pod in host.pods}
     where |= {pod.room: (hosts[pod.node].ip, pod.node) for pod in cluster.pods if pod.host_network}
     services = filled(asked, plan.service_cidr, where)

@@ -205,6 +205,12 @@ spec: {replicas: 9, selector: {matchLabels: {app: a}}, template: {spec: {contain
     assert sum(p.labels["app"] == "a" for p in cluster.pods) == 1
 
 
+def test_a_port_of_the_host_is_left_out_by_name(tmp_path: Path) -> None:
+    file = read(written(tmp_path, NODES + POD.replace("name: http", "name: http, hostPort: 8081")))
+    assert not file.left_out and file.cluster().pods
+    assert file.left_out == {"hostPort 8081 of pod a": 1}
+
+
 # -- beside a document of ours -----------------------------------------------------------------------------------------
 
 

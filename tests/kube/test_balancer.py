@@ -238,6 +238,11 @@ def test_kubelets_go_to_the_endpoint_and_pods_past_it(balancer: bool) -> None:
     assert pod.result.outcome == "connected" and "api-lb" not in {h.room for h in pod.hops}
 
 
+def test_without_an_endpoint_it_is_the_first_api_server() -> None:
+    network = build(planes(balancer=False, endpoint=""))
+    assert walk(network, "w/kubelet", "control-plane:6443").result.peer == "192.168.56.11:6443"
+
+
 @pytest.mark.parametrize(
     ("cluster", "message"),
     [
