@@ -41,7 +41,7 @@ PURPOSES = (
     (r"KUBE-PROXY-FIREWALL", "kube-proxy: drops what a load balancer's source ranges left out"),
     (r"KUBE-(PROXY|KUBELET)-CANARY", "empty: its loss tells kube-proxy or the kubelet that the tables were flushed"),
     (r"KUBE-IPTABLES-HINT", "empty: tells other programs which iptables the kubelet uses, nft or legacy"),
-    (r"LB-.+", "a load balancer's machine: one port of a service; picks one of its nodes, each as likely as the others"),
+    (r"LB-.+", "a load balancer's machine: one port of a service; picks one of its nodes, all as likely"),
     # Calico (felix/rules)
     (r"cali-(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING)", "Calico's part of that hook"),
     (r"cali-from-wl-dispatch.*", "Calico: what comes from a workload goes to the chain of the device it came by"),

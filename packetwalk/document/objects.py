@@ -27,6 +27,7 @@ from packetwalk.document.problems import Source, dotted, told
 from packetwalk.document.tree import Place, Problem
 from packetwalk.hint import unknown
 from packetwalk.kube.cluster import Cluster, Node, Pod, Rack
+from packetwalk.kube.workload import scheduled
 
 T = TypeVar("T", bound=Object)
 MODES = {"vxlan": "flannel-vxlan", "host-gw": "flannel-host-gw", "ipip": "flannel-ipip"}
@@ -197,8 +198,10 @@ class Objects:
 
     # -- pods ------------------------------------------------------------------------------------------------------
 
-    def pods(self) -> Iterator[Pod]:
-        """Pods that have a namespace or share their node's; those that are over or wait are left out, by name."""
+    def pods(self, nodes: Sequence[Node]) -> list[Pod]:
+        """Pods that have a namespace or share their node's; those that are over or wait are left out, by name. One that
+        nobody has seen yet, as a manifest has it, goes to the node that the scheduler would take."""
+        pods: list[Pod] = []
         for _, it in self.of(PodObject):
             if why := self._absent(it):
                 self.left_out[f"Pod {it.metadata.name} ({why})"] += 1
@@ -206,17 +209,18 @@ class Objects:
             ports = dict.fromkeys(p.containerPort for c in it.spec.containers for p in c.ports)
             for port in (p for c in it.spec.containers for p in c.ports if p.hostPort and not it.spec.hostNetwork):
                 self.left_out[f"hostPort {port.hostPort} of pod {it.metadata.name}"] += 1
-            yield Pod(
-                it.metadata.name, it.spec.nodeName, it.metadata.namespace, tuple(ports),
+            meta = it.metadata
+            node = it.spec.nodeName or next(scheduled(nodes, pods, meta.namespace, meta.labels))
+            pods.append(Pod(
+                meta.name, node, meta.namespace, tuple(ports),
                 "" if it.spec.hostNetwork else address(it),
-                containers=tuple(c.name for c in it.spec.containers) or ("app",), labels=it.metadata.labels,
+                containers=tuple(c.name for c in it.spec.containers) or ("app",), labels=meta.labels,
                 host_network=it.spec.hostNetwork, ready=it.ready,
-            )  # fmt: skip
+            ))  # fmt: skip
+        return pods
 
     def _absent(self, it: PodObject) -> str:
-        if not it.spec.nodeName:
-            return "on no node"
-        if it.status.phase in DONE or it.status.phase == "Pending":
+        if it.status.phase in (*DONE, "Pending"):
             return it.status.phase
         return "" if it.spec.hostNetwork or address(it) or not it.status.podIP else "no IPv4 address"
 

@@ -205,6 +205,19 @@ spec: {replicas: 9, selector: {matchLabels: {app: a}}, template: {spec: {contain
     assert sum(p.labels["app"] == "a" for p in cluster.pods) == 1
 
 
+def test_manifests_that_nobody_has_applied(tmp_path: Path) -> None:
+    ours = "cni: flat-bridge\nnodes: 2\n---\n"
+    pods = "".join(
+        f"kind: Pod\nmetadata: {{name: {name}, labels: {{app: web}}}}\nspec: {{containers: [{{name: c}}]}}\n---\n"
+        for name in ("x", "y")
+    )
+    spec = "{selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}"
+    service = f"kind: Service\nmetadata: {{name: web}}\nspec: {spec}\n"
+    cluster = cluster_of(tmp_path, ours + pods + service)
+    assert [(p.name, p.node, p.listen) for p in cluster.pods] == [("x", "node-1", (8080,)), ("y", "node-2", (8080,))]
+    assert walk(build(cluster), "x", "web:80").result.outcome == "connected"
+
+
 def test_a_port_of_the_host_is_left_out_by_name(tmp_path: Path) -> None:
     file = read(written(tmp_path, NODES + POD.replace("name: http", "name: http, hostPort: 8081")))
     assert not file.left_out and file.cluster().pods
