@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from packetwalk.kube.balancer import LoadBalancer
     from packetwalk.kube.build import build
     from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
+    from packetwalk.kube.dns import Dns, DnsConfig
+    from packetwalk.kube.ingress import IngressController
     from packetwalk.kube.kubeproxy import KubeProxy
     from packetwalk.kube.service import Endpoint, Service, ServicePort
     from packetwalk.netns.device import Bridge, Veth, Vxlan
@@ -53,6 +55,8 @@ _HOME = {
     "kube.balancer": ("LoadBalancer",),
     "kube.build": ("build",),
     "kube.cluster": ("Cluster", "Link", "Node", "Pod", "Rack"),
+    "kube.dns": ("Dns", "DnsConfig"),
+    "kube.ingress": ("IngressController",),
     "kube.kubeproxy": ("KubeProxy",),
     "kube.service": ("Endpoint", "Service", "ServicePort"),
     "netns.device": ("Bridge", "Veth", "Vxlan"),
@@ -71,6 +75,8 @@ __all__ = [
     "Bridge",
     "Calico",
     "Cluster",
+    "Dns",
+    "DnsConfig",
     "Endpoint",
     "Flannel",
     "FlatBridge",
@@ -78,6 +84,7 @@ __all__ = [
     "Geneve",
     "Hop",
     "IPv4",
+    "IngressController",
     "KubeProxy",
     "Link",
     "LoadBalancer",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from html import escape
 
 from packetwalk import text
-from packetwalk.trace import Trace
+from packetwalk.apps.program import Outcome
+from packetwalk.trace import Hop, Trace, Unsupported
 from packetwalk.words import counted, time
 
 VERSION = 1
@@ -17,18 +19,32 @@ VERSION = 1
 class Fetch:
     """What a client in room `src` did for a URL. Times are since it began, in all traces.
 
-    words: what came of it; delivered: whether that is what was hoped for; at: when it was known, in ns.
+    words: what came of it; delivered: whether that is what was hoped for; at: when it was known, in ns. whole: all
+    exchanges in one trace.
     """
 
     src: str
     url: str
     words: str
     delivered: bool
-    exchanges: list[Trace] = field(default_factory=list)
-    network: str = ""
-    note: str = ""
+    exchanges: list[Trace]
+    whole: Trace = field(repr=False)
     at: int = 0
-    after: object = field(default=None, repr=False)
+
+    @property
+    def after(self) -> object:
+        """The network as it was left."""
+        return self.whole.after
+
+    @property
+    def hops(self) -> list[Hop]:
+        """Every visit of every room."""
+        return self.whole.hops
+
+    @property
+    def unsupported(self) -> list[tuple[str, Unsupported]]:
+        """(room, what) of every branch that ended at something not modelled."""
+        return self.whole.unsupported
 
     def __iter__(self) -> Iterator[Trace]:
         return iter(self.exchanges)
@@ -57,19 +73,46 @@ class Fetch:
         return self.text(full=True)
 
     def minimal(self) -> str:
-        """One line for each exchange, and one for the outcome."""
-        lines = [f"{t.flow.about}: {text.minimal(t)}" for t in self.exchanges]
+        """One line for each exchange, with the way that led to its outcome, and one for what came of it all."""
+        lines = [f"{t.flow.about}: {text.minimal(_way(t))}" for t in self.exchanges]
         return "\n".join([*lines, f"{self.url}: {self.words}"])
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON; `version` counts changes of this form."""
         return {
             "version": VERSION, "src": self.src, "url": self.url, "words": self.words, "delivered": self.delivered,
-            "note": self.note, "at_ns": self.at, "exchanges": [trace.to_dict() for trace in self.exchanges],
+            "note": self.whole.note, "at_ns": self.at, "exchanges": [trace.to_dict() for trace in self.exchanges],
         }  # fmt: skip
+
+    def to_pcapng(self) -> bytes:
+        """Every frame on every device, as pcapng."""
+        return self.whole.to_pcapng()
+
+    def _repr_html_(self) -> str:
+        parts = (trace._repr_html_() for trace in self.exchanges)
+        return "".join([f"<p>{escape(self._ending())}</p>", *parts])
 
     def _ending(self) -> str:
         asked = len(self.queries)
         about = f"{counted(asked, 'look-up')}, {counted(len(self.exchanges) - asked, 'connection')}"
-        note = f"\n{self.note}" if self.note else ""
+        note = f"\n{self.whole.note}" if self.whole.note else ""
         return f"{self.url}: {self.words} in {time(self.at)}; {about}{note}"
+
+
+def _way(trace: Trace) -> Trace:
+    """The visits that led, each to the next, to what the client heard; where nothing came, to the last drop."""
+    heard = [n for n, hop in enumerate(trace.hops) if any(isinstance(step.what, Outcome) for step in hop.steps)]
+    lost = [n for n, hop in enumerate(trace.hops) if any(step.stage in ("drop", "unsupported") for step in hop.steps)]
+    for ends in (heard[:1], lost[-1:]):
+        way = [trace.hops[n] for end in ends for n in _led_to(trace, end)]
+        if len({hop.room for hop in way}) > 1:
+            return replace(trace, hops=way)
+    return trace
+
+
+def _led_to(trace: Trace, end: int) -> list[int]:
+    """A visit, and before it those that caused it."""
+    way = [end]
+    while (cause := trace.hops[way[-1]].cause) is not None:
+        way.append(cause[0])
+    return way[::-1]

@@ -60,6 +60,10 @@ def rules(network: Network, room: str, table: str = "", chain: str = "") -> list
     return lines
 
 
+def _show_resolv_conf(network: Network, room: str) -> Iterator[str]:
+    yield from str(network.resolvers.get(room, "")).splitlines()
+
+
 def _show_neighbours(network: Network, room: str) -> Iterator[str]:
     yield from map(str, network[room].neighbours.all())
 
@@ -138,6 +142,7 @@ SHOWN = {
     "ip-rules": _show_ip_rules,
     "links": _show_links,
     "neigh": _show_neighbours,
+    "resolv.conf": _show_resolv_conf,
     "routes": _show_routes,
     "rules": _show_rules,
     "sets": _show_sets,

@@ -34,13 +34,13 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"{folder} is not a snapshot: it has no snapshot.json")
 
 
-def from_mode(cni: str, *, nodes: int = 2, racks: int = 1, seed: int = 0) -> Network:
+def from_mode(cni: str, *, nodes: int = 2, racks: int = 1, seed: int = 0, dns: bool = False) -> Network:
     """The default cluster under a CNI, written `MODE[:OPTION=VALUE]...`. ValueError, in one line, if there is none."""
     from packetwalk.cni import parse
     from packetwalk.kube.build import build
     from packetwalk.kube.cluster import default_cluster
 
-    return build(default_cluster(parse(cni), nodes=nodes, racks=racks, seed=seed))
+    return build(default_cluster(parse(cni), nodes=nodes, racks=racks, seed=seed, dns=dns))
 
 
 def from_file(*paths: Path, cni: str | None = None, seed: int = 0, tell: Callable[[str], None] | None = None

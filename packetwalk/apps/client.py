@@ -66,7 +66,9 @@ def fetch(url: Url, conf: ResolvConf) -> Program[None]:
     if url.scheme == "dns":
         if url.type == "PTR" and url.addr is not None:
             name = f"{reverse_name(url.addr)}."
-        yield from _looked_up(conf, name, types)
+        found = yield from _looked_up(conf, name, types)
+        if found.name in conf.hosts:  # nobody was asked
+            yield Say(Outcome(f"{found.addresses[0]} in /etc/hosts"))
         return
     addr = url.addr
     addresses = (addr,) if addr is not None else (yield from _looked_up(conf, name, types)).addresses
@@ -97,5 +99,5 @@ def _asked(url: Url, addr: IPv4) -> Program[bool]:
         yield Close(fd)
         return True
     except Failed as error:
-        yield Say(Outcome(error.errno, error.errno, good=False))
+        yield Say(Outcome("timeout" if error.errno == "ETIMEDOUT" else error.errno, error.errno, good=False))
         return False

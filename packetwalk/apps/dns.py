@@ -143,4 +143,4 @@ def _rrset(record: Record) -> dns.rrset.RRset:
 
 
 def _name(name: dns.name.Name) -> str:
-    return name.to_text(omit_final_dot=True).lower()
+    return name.to_text().rstrip(".").lower()

@@ -15,7 +15,6 @@ client, as inetd does.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from packetwalk.addr import ANY, IPv4
@@ -95,8 +94,7 @@ class App(Protocol):
         """The program for one client. memory: what this app keeps in this room."""
 
 
-@dataclass(frozen=True)
-class Exchange:
+class Exchange(NamedTuple):
     """Said by a client where one exchange of messages begins: with whom, and what about."""
 
     about: str
@@ -109,8 +107,7 @@ class Exchange:
         return self.about
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Said by a client where an exchange ends: what came of it. errno: where no answer came; good: it was the one
     hoped for."""
 

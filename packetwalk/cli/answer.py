@@ -8,23 +8,27 @@ from packetwalk.cli.options import DELIVERED, NOT_DELIVERED, UNSUPPORTED
 
 if TYPE_CHECKING:
     from packetwalk.engine.branches import Branch
+    from packetwalk.exchanges import Fetch
     from packetwalk.trace import Trace
 
 
-def text_of(trace: Trace, layout: str, colour: bool) -> str:
-    """A trace in one of the layouts: summary, full, minimal or json."""
+def text_of(trace: Trace | Fetch, layout: str, colour: bool) -> str:
+    """A trace, or the exchanges for a URL, in one of the layouts: summary, full, minimal or json."""
     if layout == "json":
         import json
 
         return json.dumps(trace.to_dict(), indent=1)
-    from packetwalk import text
-
     if layout == "minimal":
-        return text.minimal(trace)
+        return trace.minimal()
+    from packetwalk import text
+    from packetwalk.exchanges import Fetch
+
+    if isinstance(trace, Fetch):
+        return trace.text(full=layout == "full", color=colour)
     return text.full(trace, color=colour) if layout == "full" else text.summary(trace, color=colour)
 
 
-def after_of(trace: Trace, table: tuple[str, str] | None) -> str:
+def after_of(trace: Trace | Fetch, table: tuple[str, str] | None) -> str:
     """A table as the walk left it, as the tool prints it that shows it on a real host."""
     if table is None:
         return ""
@@ -57,7 +61,7 @@ def branches_text(branches: list[Branch], layout: str, colour: bool, table: tupl
     )
 
 
-def status_of(trace: Trace) -> int:
+def status_of(trace: Trace | Fetch) -> int:
     """The exit status a walk ends with."""
     if trace.delivered:
         return DELIVERED

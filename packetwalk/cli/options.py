@@ -130,11 +130,12 @@ def snapshot_folder(folder: Path) -> None:
 
 def load_network(
     snapshot: Path | None, seed: int = 0, *, file: Sequence[Path] | None = None, cni: str | None = None, nodes: int = 2,
-    racks: int = 1, sets: Iterable[str] | None = None,
+    racks: int = 1, sets: Iterable[str] | None = None, dns: bool = False,
 ) -> Network:  # fmt: skip
     """The network of a snapshot's folder, of files (a cluster.yaml, objects of Kubernetes), or of the default cluster.
 
-    With a file, `cni` takes the place of its own. sets: lines of --set that change it."""
+    With a file, `cni` takes the place of its own. sets: lines of --set that change it. dns: the default cluster has a
+    DNS."""
     if snapshot is not None and (file or cni is not None):
         raise BadInput(f"--snapshot and {'--cni' if cni is not None else '--file'} exclude each other")
     if file and (nodes, racks) != (2, 1):
@@ -147,7 +148,7 @@ def load_network(
         elif snapshot is not None:
             network = from_snapshot(snapshot, seed)
         else:
-            network = from_mode(cni or DEFAULT_MODE, nodes=nodes, racks=racks, seed=seed)
+            network = from_mode(cni or DEFAULT_MODE, nodes=nodes, racks=racks, seed=seed, dns=dns)
     except ValueError as error:
         raise BadInput(*error.args) from None
     except OSError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from packetwalk.cli.answer import after_of, branches_text, status_of, text_of
+from packetwalk.cli.fetch import ResolveOption, follow, is_url
 from packetwalk.cli.options import (
     BadInput,
     ColdOption,
@@ -38,8 +39,9 @@ from packetwalk.cli.options import (
 
 if TYPE_CHECKING:
     from packetwalk.engine.branches import Branch
+    from packetwalk.exchanges import Fetch
     from packetwalk.network import Network
-    from packetwalk.trace import Flow
+    from packetwalk.trace import Flow, Trace
 
 LAYOUTS = ("summary", "full", "minimal", "json")
 COLOURS = ("auto", "always", "never")
@@ -84,32 +86,37 @@ def walk(
     after: AfterOption = None,
     all_branches: BranchesOption = False,
     pcap: PcapOption = None,
+    resolve: ResolveOption = None,
 ) -> None:
-    """Send one packet and show where it and its answer went.
+    """Send one packet, or follow a URL, and show where it and its answer went.
 
     \b
     Examples:
-      packetwalk walk a b
       packetwalk walk a b --tcp 8080 --full
       packetwalk walk a out --size 1472 --df --cold
       packetwalk walk a out --after 'node-1 conntrack'
       packetwalk walk a web:80 --pcap walk.pcapng
+      packetwalk walk a http://web
       packetwalk walk n1-a 10.244.2.2 --snapshot recordings/S3-flannel-vxlan -o json
     """
     from packetwalk.engine.walk import walk as send
 
-    colour = _colour(color)
-    layout = _layout(full, minimal, output)
-    network = load_network(snapshot, seed, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
-    flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
+    colour, layout = _colour(color), _layout(full, minimal, output)
+    url = is_url(dst, resolve)
+    network = load_network(snapshot, seed, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets, dns=url)
     table = _asked_after(network, after, layout)
     prices = _costs(costs)
-    if all_branches:
-        _one_walk("--pcap", pcap)
-        branches = _branches(network, flow, cold, prices)
-        emit(branches_text(branches, layout, colour, table))
-        raise typer.Exit(max(status_of(b.trace) for b in branches))
-    trace = send(network, flow, cold=cold, costs=prices)
+    if url:
+        unfit = {"icmp": icmp, "udp": udp, "tcp": tcp, "size": size, "ttl": ttl, "df": df, "all-branches": all_branches}
+        trace: Trace | Fetch = follow(network, src, dst, resolve, unfit, cold=cold, costs=prices)
+    else:
+        flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
+        if all_branches:
+            _one_walk("--pcap", pcap)
+            branches = _branches(network, flow, cold, prices)
+            emit(branches_text(branches, layout, colour, table))
+            raise typer.Exit(max(status_of(b.trace) for b in branches))
+        trace = send(network, flow, cold=cold, costs=prices)
     if pcap is not None:
         write_file(pcap, trace.to_pcapng())
     emit(text_of(trace, layout, colour) + after_of(trace, table))

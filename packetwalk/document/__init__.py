@@ -17,13 +17,15 @@ from packetwalk.document.tree import Place, Problem, Tree, documents
 from packetwalk.hint import unknown
 from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack, numbered
+from packetwalk.kube.dns import Dns, DnsConfig
+from packetwalk.kube.ingress import Ingress, IngressController
 from packetwalk.kube.kubeproxy import KubeProxy
 from packetwalk.kube.layout import POD_CIDRS
 from packetwalk.kube.service import Endpoint, Service, ServicePort
 
 if TYPE_CHECKING:
     from packetwalk.cni import Cni
-    from packetwalk.document.model import Document, LinkPart, ServicePart
+    from packetwalk.document.model import DnsConfigPart, Document, LinkPart, ServicePart
     from packetwalk.document.objects import Objects
 
 
@@ -61,9 +63,12 @@ class ClusterFile:
         names = {str(i): node.name for i, node in enumerate(numbered(nodes), 1)}
         pods = [
             Pod(**{**p.model_dump(), "node": names.get(p.node, p.node), "listen": tuple(p.listen),
-                   "containers": tuple(p.containers)})
+                   "containers": tuple(p.containers), "http": tuple(p.http), "dns_config": _dns_config(p.dns_config)})
             for p in d.pods
         ]  # fmt: skip
+        dns = Dns() if d.dns is True else Dns(**d.dns.model_dump()) if d.dns else None
+        proxy_pod = d.ingress_controller
+        controller = IngressController(**{**proxy_pod.model_dump(), "node": names.get(proxy_pod.node, proxy_pod.node)})
         racks = d.racks if isinstance(d.racks, int) else [
             Rack(r.name, r.subnet, r.gateway, tuple(r.switches), tuple((a, b) for a, b in r.cables)) for r in d.racks
         ]  # fmt: skip
@@ -74,6 +79,7 @@ class ClusterFile:
             KubeProxy(**{**proxy.model_dump(), "node_port_addresses": tuple(proxy.node_port_addresses)}),
             LoadBalancer(**d.load_balancer.model_dump()) if d.load_balancer is not None else None,
             d.api_endpoint, d.api_balancer,
+            dns, [Ingress(**i.model_dump()) for i in d.ingresses], controller,
         )  # fmt: skip
         if self.objects is not None:
             cluster = _joined(cluster, self.objects, d.model_fields_set)
@@ -291,6 +297,10 @@ def _link(part: LinkPart) -> Link:
     return Link(**part.model_dump())
 
 
+def _dns_config(part: DnsConfigPart) -> DnsConfig:
+    return DnsConfig(tuple(part.nameservers), tuple(part.searches), part.ndots)
+
+
 def _service(part: ServicePart) -> Service:
     """A service; `port` with what goes with it is one port, and a pod is looked for in the service's own namespace."""
     ports = tuple(ServicePort(**p.model_dump()) for p in part.ports)
@@ -300,7 +310,8 @@ def _service(part: ServicePart) -> Service:
     lists = ("external_ips", "load_balancer_ips", "load_balancer_source_ranges")
     pods = [Endpoint(pod=_room(part.namespace, name)) for name in part.pods]
     others = [Endpoint(**{**e.model_dump(), "zones": tuple(e.zones)}) for e in part.endpoints]
-    type = part.type or ("NodePort" if any(p.node_port for p in ports) else "ClusterIP")
+    usual = "ExternalName" if part.external_name else "ClusterIP"
+    type = part.type or ("NodePort" if any(p.node_port for p in ports) else usual)
     return Service(**{**fields, **{name: tuple(fields[name]) for name in lists}, "type": type, "ports": ports,
                       "endpoints": (*pods, *others)})  # fmt: skip
 

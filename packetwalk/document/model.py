@@ -25,6 +25,7 @@ from packetwalk.addr import IPv4, Mac, Prefix
 from packetwalk.edit import RATES, TIMES, quantity
 from packetwalk.hint import unknown
 from packetwalk.kube.balancer import MODES
+from packetwalk.kube.dns import POLICIES as POLICIES_OF_DNS
 from packetwalk.kube.service import AFFINITIES, HEADLESS, POLICIES, PROTOCOLS, TYPES
 
 VERSION = 1
@@ -95,6 +96,7 @@ Delay = Annotated[int, BeforeValidator(_measured(TIMES)), _text("delay", "5us")]
 ClusterIp = Annotated[str, AfterValidator(_cluster_ip), _text("ipv4", "10.96.0.10")]
 Protocol = Annotated[str, *_one_of("protocol", PROTOCOLS)]
 ServiceType = Annotated[str, *_one_of("type", TYPES)]
+DnsPolicy = Annotated[str, *_one_of("dns_policy", POLICIES_OF_DNS)]
 Policy = Annotated[str, *_one_of("traffic policy", POLICIES)]
 Affinity = Annotated[str, *_one_of("session affinity", AFFINITIES)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
@@ -142,6 +144,14 @@ class NodePart(Part):
     zone: str = Field(default="", description="Its topology zone, for the hints of endpoints.")
 
 
+class DnsConfigPart(Part):
+    """What a pod adds to its resolv.conf."""
+
+    nameservers: list[Address] = []
+    searches: list[str] = []
+    ndots: int = Field(default=0, ge=0, le=15, description="As dns_policy has it if left out.")
+
+
 class PodPart(Part):
     """Containers that share one network namespace."""
 
@@ -156,6 +166,11 @@ class PodPart(Part):
     labels: dict[str, str] = Field(default={}, description="What the selectors of services look for.")
     host_network: bool = Field(default=False, description="It shares the node's network namespace.")
     ready: bool = Field(default=True, description="Whether services lead to it.")
+    http: list[PortNumber] = Field(default=[], description="Ports with a web server that tells whom it saw.")
+    hostname: str = Field(default="", description="Its name if left out.")
+    subdomain: str = Field(default="", description="The headless service in which its hostname is known.")
+    dns_policy: DnsPolicy = "ClusterFirst"
+    dns_config: DnsConfigPart = DnsConfigPart()
 
 
 class DaemonSetPart(Part):
@@ -219,10 +234,12 @@ class ServicePart(Part):
     session_affinity: Affinity = "None"
     session_affinity_timeout: int = Field(default=10800, ge=1, le=86400, description="Seconds.")
     health_check_node_port: int = Field(default=0, ge=0, le=65535)
+    external_name: str = Field(default="", description="What it is another name for; makes it an ExternalName.")
+    publish_not_ready_addresses: bool = False
 
     @model_validator(mode="after")
     def _has_ports(self) -> ServicePart:
-        if bool(self.port) == bool(self.ports):
+        if bool(self.port) == bool(self.ports) and not (self.external_name and not self.ports):
             raise ValueError(f"service {self.name!r} needs port or ports, and not both")
         return self
 
@@ -249,6 +266,35 @@ class LoadBalancerPart(Part):
     direct_return: bool = Field(default=False, description="In a cloud: packets go on as they are, and nodes answer.")
 
 
+class DnsPart(Part):
+    """The cluster's DNS: CoreDNS behind the tenth address of service_cidr."""
+
+    domain: Name = "cluster.local"
+    replicas: int = Field(default=2, ge=1, le=100)
+    node_local: bool = Field(default=False, description="Also a cache on each node (NodeLocal DNSCache).")
+    upstream: dict[str, str] = Field(
+        default={}, description="What the resolver outside, the host `out`, knows: an address or another name for each."
+    )
+
+
+class IngressPart(Part):
+    """Requests from the outside for a host, below a path, that lead to a service's pods."""
+
+    host: str = Field(default="", description="Any if left out.")
+    service: str = Field(description="Its name, after its namespace and a slash unless that is default.")
+    path: str = "/"
+    port: int = Field(default=0, ge=0, le=65535, description="Of the service; its first one if left out.")
+
+
+class IngressControllerPart(Part):
+    """The proxy for ingresses: a pod behind a NodePort service, or on its node's network."""
+
+    node: str = Field(default="", description="Its node, by name or by number from 1; the first if left out.")
+    host_network: bool = Field(default=False, description="It listens on port 80 of its node.")
+    node_port: int = Field(default=0, ge=0, le=65535, description="Drawn if left out.")
+    external_traffic_policy: Policy = "Cluster"
+
+
 class Document(Part):
     """A cluster: nodes, pods, address ranges, the fabric below, and the CNI that fills the nodes."""
 
@@ -267,6 +313,11 @@ class Document(Part):
     load_balancer: LoadBalancerPart | None = Field(default=None, description="Nobody serves them if left out.")
     api_endpoint: Address = Field(default="", description="The address of the API servers; a walk says control-plane.")
     api_balancer: bool = Field(default=False, description="A machine of its own has that address.")
+    dns: Annotated[Annotated[bool, Tag("word")] | Annotated[DnsPart, Tag("mapping")], Discriminator(_shape)] = Field(
+        default=False, description="true, or its settings."
+    )
+    ingresses: list[IngressPart] = []
+    ingress_controller: IngressControllerPart = IngressControllerPart()
     racks: Annotated[Annotated[Count, Tag("word")] | Annotated[list[RackPart], Tag("list")], Discriminator(_shape)] = (
         Field(default=1, description="How many, or which; each is a subnet.")
     )
@@ -288,6 +339,8 @@ PARTS: dict[Any, type[Part]] = {
     ("link",): LinkPart, ("uplink",): LinkPart, ("kube_proxy",): KubeProxyPart,
     ("load_balancer",): LoadBalancerPart,
     ("services",): ServicePart, ("services", "ports"): ServicePortPart, ("services", "endpoints"): EndpointPart,
+    ("pods", "dns_config"): DnsConfigPart, ("dns",): DnsPart, ("ingresses",): IngressPart,
+    ("ingress_controller",): IngressControllerPart,
 }  # fmt: skip
 """Which part stands where, by the names on the way to it."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from packetwalk.addr import ANY, IPv4
 from packetwalk.apps.client import Url
 from packetwalk.apps.client import fetch as client
 from packetwalk.apps.program import Exchange, Outcome
@@ -17,29 +19,33 @@ from packetwalk.packet import Tcp, Udp
 from packetwalk.trace import Flow, Hop, Result, Trace, Unsupported
 
 
-def fetch(network: Network, src: str | Named, url: str, *, cold: bool = False,
+def fetch(network: Network, src: str | Named, url: str, *, cold: bool = False, hosts: Mapping[str, IPv4] | None = None,
           costs: Mapping[str, int] = DEFAULT_COSTS, until: int = TIMEOUT,
           max_events: int = MAX_EVENTS) -> Fetch:  # fmt: skip
     """Follow `http://NAME[:PORT]/PATH`, `tcp://NAME:PORT` or `dns:NAME[?type=TYPE]` from a room.
 
-    The name is looked up as the room's /etc/resolv.conf says, query by query. The network is not changed; cold, costs,
-    until and max_events are as for `walk`. KeyError or ValueError, in one line, for a room or a URL that cannot be.
+    The name is looked up as the room's /etc/resolv.conf says, query by query; hosts is what its /etc/hosts knows, too.
+    The network is not changed; cold, costs, until and max_events are as for `walk`. KeyError or ValueError, in one
+    line, for a room or a URL that cannot be.
     """
-    room = src if isinstance(src, str) else src.room
+    name = src if isinstance(src, str) else src.room
+    room = network.room_of(name)
     if room not in network:
-        raise KeyError(f"there is no room {room!r}; there are {', '.join(network.rooms)}")
+        raise KeyError(f"there is no room {name!r}; there are {', '.join(network.rooms)}")
     asked = Url.parse(url)
-    conf = network.resolvers.get(room, ResolvConf())
+    conf = network.resolvers.get(name) or network.resolvers.get(room, ResolvConf())
+    conf = replace(conf, hosts={**conf.hosts, **(hosts or {})})
     if asked.addr is None and not conf.nameservers and asked.host not in conf.hosts:
         raise ValueError(f"{room} cannot look {asked.host!r} up: the network has no DNS (in cluster.yaml: dns: true)")
     after = network.overlay()
-    if not cold:
+    for _ in range(0 if cold else 2):  # twice, since waiting for ARP decides which backends are drawn
         rehearsal = network.overlay()
+        warm_up(rehearsal, after)
         _run(rehearsal, room, asked, conf, costs, until, max_events)
         warm_up(after, rehearsal)
     sim = _run(after, room, asked, conf, costs, until, max_events)
     note = sim.note or (f"stopped at the bound of {until / SECOND:g} s" if sim.now >= until else "")
-    return _told(network, room, url, sim, note, after)
+    return _told(room, url, sim, note, after)
 
 
 def _run(network: Network, room: str, url: Url, conf: ResolvConf, costs: Mapping[str, int], until: int,
@@ -51,16 +57,26 @@ def _run(network: Network, room: str, url: Url, conf: ResolvConf, costs: Mapping
     return sim
 
 
-def _told(network: Network, room: str, url: str, sim: Simulation, note: str, after: Network) -> Fetch:
-    names = {int(addr): name for name, addr in network.services.items()}
+def _told(room: str, url: str, sim: Simulation, note: str, after: Network) -> Fetch:
     said = _said(sim.hops, room)
     talked = any(isinstance(what, Exchange) for what, _ in said)
-    traces = [_trace(network, room, hops, names, after) for hops in divided(sim.hops, room)] if talked else []
+    traces = [_trace(room, hops, after) for hops in divided(sim.hops, room)] if talked else []
     last, at = said[-1] if said else (None, 0)
     end = last if isinstance(last, Outcome) else Outcome("timeout", "ETIMEDOUT", good=False)
-    stuck = [str(what) for trace in traces for _, what in trace.unsupported]
+    whole = _whole(sim.hops, room, note, after)
+    stuck = [str(what) for _, what in whole.unsupported]
     words = f"unsupported: {stuck[0]}" if stuck and not end.good else end.words
-    return Fetch(room, url, words, end.good, traces, network.name, note, at, after)
+    return Fetch(room, url, words, end.good, traces, whole, at)
+
+
+def _whole(hops: list[Hop], room: str, note: str, after: Network) -> Trace:
+    trace = _trace(room, hops, after) if any(isinstance(what, Exchange) for what, _ in _said(hops, room)) else None
+    flow, result = (trace.flow, trace.result) if trace is not None else (Flow("tcp", room, ANY), Result("reply"))
+    return Trace(flow, result, hops, after.name, note, _unevaluated(hops, after), after)
+
+
+def _unevaluated(hops: list[Hop], network: Network) -> dict[str, tuple[str, ...]]:
+    return {hop.room: network[hop.room].unevaluated for hop in hops if network[hop.room].unevaluated}
 
 
 def _said(hops: list[Hop], room: str) -> list[tuple[Exchange | Outcome, int]]:
@@ -101,7 +117,7 @@ def _keep(parts: list[list[Hop]], part: int, hop: Hop, start: int, stop: int, ca
         parts[part].append(piece)
 
 
-def _trace(network: Network, room: str, hops: list[Hop], names: Mapping[int, str], after: Network) -> Trace:
+def _trace(room: str, hops: list[Hop], after: Network) -> Trace:
     """The trace of one exchange, whose end is the first outcome the client speaks of."""
     said = _said(hops, room)
     begun = next(n for n, (what, _) in enumerate(said) if isinstance(what, Exchange))
@@ -114,10 +130,10 @@ def _trace(network: Network, room: str, hops: list[Hop], names: Mapping[int, str
         result = Result(outcome, errno=end.errno, said=end.words, at=at)
     else:
         result = Result("unsupported", errno=str(stuck)) if stuck is not None else Result("timeout")
-    flow = Flow(about.proto, room, about.addr, about.port, _source_port(hops, about), about.size,
-                to=names.get(about.addr, ""), about=about.about)  # fmt: skip
-    unevaluated = {h.room: network[h.room].unevaluated for h in hops if network[h.room].unevaluated}
-    return Trace(flow, result, hops, network.name, "", unevaluated, after)
+    to = next((name for name, addr in after.services.items() if addr == about.addr), "")
+    flow = Flow(about.proto, room, about.addr, about.port, _source_port(hops, about), about.size, to=to,
+                about=about.about)  # fmt: skip
+    return Trace(flow, result, hops, after.name, "", _unevaluated(hops, after), after)
 
 
 def _source_port(hops: list[Hop], about: Exchange) -> int:

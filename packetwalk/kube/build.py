@@ -121,7 +121,8 @@ class Host:
 def build(cluster: Cluster) -> Network:
     """Make the network of a cluster. ValueError, in one line, for a cluster that cannot be."""
     with collector_paused():
-        return _built(cluster, layout(cluster))
+        whole = _with_programs(cluster)
+        return _built(whole, layout(whole))
 
 
 def _built(cluster: Cluster, plan: Layout) -> Network:
@@ -142,6 +143,8 @@ def _built(cluster: Cluster, plan: Layout) -> Network:
     _pods(cluster, hosts)
     services = _services(cluster, plan, network, hosts)
     _rules(cluster, hosts, services)
+    if cluster.dns is not None or cluster.ingresses:
+        _serve(cluster, network, services)
     _peers(cluster, hosts.values())
     for seat in plan.seats:
         cluster.cni.settle(hosts[seat.node.name])
@@ -172,16 +175,43 @@ def _pods(cluster: Cluster, hosts: dict[str, Host]) -> None:
         host = hosts[pod.node]
         if pod.host_network:
             host.network.programs[pod.room] = host.name
-            for port in pod.listen:
-                host.netns.listen(port)
+            _start(host.netns, pod)
             continue
         ip = given[pod.room] if pod.ip else host.claim()
         netns = host.network.add(Netns(pod.room, cluster.seed), "pod")
         sandbox = Sandbox(pod, netns, ip)
         host.pods.append(sandbox)
         cluster.cni.add_pod(host, sandbox)
-        for port in pod.listen:
-            netns.listen(port)
+        _start(netns, pod)
+
+
+def _start(netns: Netns, pod: Pod) -> None:
+    """The pod's containers start."""
+    for port in pod.listen:
+        netns.listen(port)
+    if pod.http:
+        from packetwalk.apps.http import WebServer
+
+        for port in pod.http:
+            netns.listen(port, app=WebServer(pod.room), protos=("tcp",))
+
+
+def _with_programs(cluster: Cluster) -> Cluster:
+    """The cluster and the pods of its DNS and its ingress controller; without them nobody imports those."""
+    if cluster.dns is None and not cluster.ingresses:
+        return cluster
+    from packetwalk.kube.coredns import with_dns
+    from packetwalk.kube.ingress_nginx import with_ingress
+
+    return with_ingress(with_dns(cluster))
+
+
+def _serve(cluster: Cluster, network: Network, services: tuple[Service, ...]) -> None:
+    """Their programs start."""
+    from packetwalk.kube.coredns import serve_dns
+    from packetwalk.kube.ingress_nginx import serve_ingress
+
+    serve_dns(cluster, network, services, serve_ingress(cluster, network, services))
 
 
 def _services(cluster: Cluster, plan: Layout, network: Network, hosts: dict[str, Host]) -> tuple[Service, ...]:

@@ -20,7 +20,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from packetwalk.hint import unknown
 from packetwalk.kube.balancer import LoadBalancer
+from packetwalk.kube.dns import POLICIES, Dns, DnsConfig
+from packetwalk.kube.ingress import Ingress, IngressController
 from packetwalk.kube.kubeproxy import KubeProxy
 from packetwalk.kube.service import Endpoint, Service, ServicePort
 from packetwalk.kube.workload import TEMPLATE_HASH, pod_names, scheduled, template_hash
@@ -79,7 +82,9 @@ class Pod:
 
     node: the name of the node. listen: ports with a UDP and a TCP echo server. mac and hostif (the host's end of the
     veth pair) are what the CNI would choose where empty. host_network: it has no namespace of its own, but shares the
-    node's: its addresses, its ports, its tables. labels: what selectors look for. ready: a service leads to it.
+    node's: its addresses, its ports, its tables. labels: what selectors look for. ready: a service leads to it. http:
+    ports with a web server that tells whom it saw. subdomain: the headless service in which it has its hostname (its
+    name, where empty). dns_policy: as in Kubernetes; dns_config adds to it.
     """
 
     name: str
@@ -93,6 +98,15 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     host_network: bool = False
     ready: bool = True
+    http: tuple[int, ...] = ()
+    hostname: str = ""
+    subdomain: str = ""
+    dns_policy: str = "ClusterFirst"
+    dns_config: DnsConfig = field(default_factory=DnsConfig)
+
+    def __post_init__(self) -> None:
+        if self.dns_policy not in POLICIES:
+            raise ValueError(f"pod {self.name!r}: {unknown('dnsPolicy', self.dns_policy, POLICIES)}")
 
     @property
     def room(self) -> str:
@@ -113,6 +127,7 @@ class Cluster:
     there are services. load_balancer: who serves services of type LoadBalancer; nobody where it is None.
     api_endpoint: the address by which kubelets reach the API servers (kubeadm's controlPlaneEndpoint): one more of the
     first control-plane node, or that of a load balancer before them all (api_balancer). A walk calls it control-plane.
+    dns: the cluster has CoreDNS. ingress_controller: the proxy for `ingresses`, if there are any.
     """
 
     nodes: int | Sequence[Node]
@@ -133,14 +148,20 @@ class Cluster:
     load_balancer: LoadBalancer | None = None
     api_endpoint: str = ""
     api_balancer: bool = False
+    dns: Dns | None = None
+    ingresses: list[Ingress] = field(default_factory=list)
+    ingress_controller: IngressController = field(default_factory=IngressController)
 
     def pod(self, name: str, node: int | str, *, listen: int | Iterable[int] = (), namespace: str = "default",
             ip: str = "", mac: str = "", containers: Iterable[str] = ("app",), labels: Mapping[str, str] | None = None,
-            host_network: bool = False) -> Pod:  # fmt: skip
-        """Add a pod on a node, by its name or its number from 1. ValueError for a node that is not there."""
-        ports = (listen,) if isinstance(listen, int) else tuple(listen)
+            host_network: bool = False, http: int | Iterable[int] = (), **options: Any) -> Pod:  # fmt: skip
+        """Add a pod on a node, by its name or its number from 1. ValueError for a node that is not there.
+
+        options: all other fields of a Pod.
+        """
+        ports, web = ((p,) if isinstance(p, int) else tuple(p) for p in (listen, http))
         pod = Pod(name, self._node_name(name, node), namespace, ports, ip, mac, "", tuple(containers),
-                  dict(labels or {}), host_network)  # fmt: skip
+                  dict(labels or {}), host_network, http=web, **options)  # fmt: skip
         self.pods.append(pod)
         return pod
 
@@ -169,7 +190,7 @@ class Cluster:
         return tuple(self.pod(name, node, listen=listen, namespace=namespace, labels=labels, host_network=host_network)
                      for name, node in zip(names, nodes, strict=False))  # fmt: skip
 
-    def service(self, name: str, port: int | Iterable[ServicePort], *, pods: Iterable[Pod | Endpoint] = (),
+    def service(self, name: str, port: int | Iterable[ServicePort] = (), *, pods: Iterable[Pod | Endpoint] = (),
                 target_port: int = 0, node_port: int = 0, protocol: str = "TCP", type: str = "", ip: str = "",
                 **options: Any) -> Service:  # fmt: skip
         """Add a service on a port, or on several ServicePorts, with pods behind it, or Endpoints, or a selector.
@@ -179,10 +200,21 @@ class Cluster:
         """
         ports = (ServicePort(port, "", protocol, target_port, node_port),) if isinstance(port, int) else tuple(port)
         endpoints = tuple(p if isinstance(p, Endpoint) else Endpoint(pod=p.room, ready=p.ready) for p in pods)
-        type = type or ("NodePort" if any(p.node_port for p in ports) else "ClusterIP")
+        usual = "ExternalName" if "external_name" in options else "ClusterIP"
+        type = type or ("NodePort" if any(p.node_port for p in ports) else usual)
         service = Service(name, ports, endpoints, type=type, cluster_ip=ip, **options)
         self.services.append(service)
         return service
+
+    def ingress(self, host: str, service: str | Service, *, path: str = "/", port: int = 0) -> Ingress:
+        """Let requests for a host, below a path, lead from the outside to a service's pods, by the ingress controller.
+
+        port: of the service; its first one if 0.
+        """
+        name = service if isinstance(service, str) else service.full_name
+        ingress = Ingress(host, name, path, port)
+        self.ingresses.append(ingress)
+        return ingress
 
     def _node_name(self, pod: str, node: int | str) -> str:
         names = [n.name for n in numbered(self.nodes)]
@@ -194,7 +226,8 @@ class Cluster:
 
     def using(self, cni: Cni) -> Cluster:
         """The same cluster with another CNI."""
-        return dataclasses.replace(self, cni=cni, pods=list(self.pods), services=list(self.services))
+        return dataclasses.replace(self, cni=cni, pods=list(self.pods), services=list(self.services),
+                                   ingresses=list(self.ingresses))  # fmt: skip
 
 
 def numbered(nodes: int | Sequence[Node]) -> tuple[Node, ...]:
@@ -202,14 +235,15 @@ def numbered(nodes: int | Sequence[Node]) -> tuple[Node, ...]:
     return tuple(Node(f"node-{i}") for i in range(1, nodes + 1)) if isinstance(nodes, int) else tuple(nodes)
 
 
-def default_cluster(cni: Cni, *, nodes: int = 2, racks: int = 1, seed: int = 0) -> Cluster:
+def default_cluster(cni: Cni, *, nodes: int = 2, racks: int = 1, seed: int = 0, dns: bool = False) -> Cluster:
     """What commands walk on when no file is given: pods a and c on node-1, b on node-2, all listening on 80.
 
-    The service web leads to b and c, also by port 30080 of every node.
+    The service web leads to b and c, also by port 30080 of every node. dns: there is a CoreDNS, and they speak HTTP.
     """
-    cluster = Cluster(nodes, cni, racks, seed=seed)
-    cluster.pod("a", 1, listen=80)
-    c = cluster.pod("c", 1, listen=80)
-    b = cluster.pod("b", 2 if nodes > 1 else 1, listen=80)
+    cluster = Cluster(nodes, cni, racks, seed=seed, dns=Dns() if dns else None)
+    echo, web = ((), 80) if dns else (80, ())
+    cluster.pod("a", 1, listen=echo, http=web)
+    c = cluster.pod("c", 1, listen=echo, http=web)
+    b = cluster.pod("b", 2 if nodes > 1 else 1, listen=echo, http=web)
     cluster.service("web", 80, pods=[b, c], node_port=30080)
     return cluster

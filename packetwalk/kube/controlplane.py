@@ -85,11 +85,11 @@ def _filled(
 def _found(service: Service, endpoint: Endpoint, pods: Mapping[str, tuple[IPv4, str]]) -> Endpoint:
     """An endpoint with the address and node of its pod."""
     if not endpoint.pod:
-        return endpoint
+        return replace(endpoint, ready=endpoint.ready or service.publish_not_ready_addresses)
     if endpoint.pod not in pods:
         raise ValueError(f"service {service.name!r}: {unknown('pod', endpoint.pod, pods)}")
     ip, node = pods[endpoint.pod]
-    return replace(endpoint, ip=str(ip), node=node)
+    return replace(endpoint, ip=str(ip), node=node, ready=endpoint.ready or service.publish_not_ready_addresses)
 
 
 class Allocator:

@@ -200,7 +200,7 @@ def _check_host_network(pods: Iterable[Pod]) -> None:
     for pod in (p for p in pods if p.host_network):
         if own := next((field for field in ("ip", "mac", "hostif") if getattr(pod, field)), ""):
             raise ValueError(f"pod {pod.room!r} is on the host's network, so it has no {own} of its own")
-        for port in pod.listen:
+        for port in (*pod.listen, *pod.http):
             other = taken.setdefault((pod.node, port), pod.room)
             if other != pod.room:
                 raise ValueError(f"pod {pod.room!r}: port {port} of {pod.node} is taken by pod {other!r}")

@@ -65,7 +65,8 @@ class Service:
 
     external_ips and load_balancer_ips lead traffic of any node to it; load_balancer_source_ranges (empty: all) says
     whose. session_affinity_timeout in seconds. selector: labels; pods of its namespace that have them are endpoints,
-    too.
+    too. external_name: what an ExternalName is another name for. publish_not_ready_addresses: all endpoints count as
+    ready.
     """
 
     name: str
@@ -83,12 +84,16 @@ class Service:
     session_affinity_timeout: int = 10800
     health_check_node_port: int = 0
     selector: Mapping[str, str] = field(default_factory=dict, hash=False)
+    external_name: str = ""
+    publish_not_ready_addresses: bool = False
 
     def __post_init__(self) -> None:
         _known("type", self.type, TYPES)
         _known("external traffic policy", self.external_traffic_policy, POLICIES)
         _known("internal traffic policy", self.internal_traffic_policy, POLICIES)
         _known("session affinity", self.session_affinity, AFFINITIES)
+        if bool(self.external_name) != (self.type == "ExternalName"):
+            raise ValueError(f"service {self.name!r}: an external_name is what the type ExternalName has, and needs")
         seen: set[tuple[int, str]] = set()
         for port in self.ports:
             if (port.port, port.protocol) in seen:

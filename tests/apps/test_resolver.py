@@ -5,7 +5,7 @@ import pytest
 from packetwalk.addr import IPv4
 from packetwalk.apps import dns
 from packetwalk.apps.dns import NXDOMAIN, SERVFAIL, Message, Record
-from packetwalk.apps.program import Call, Close, Connect, Failed, Receive, Send
+from packetwalk.apps.program import Call, Clock, Close, Connect, Failed, Receive, Send
 from packetwalk.apps.resolver import SECOND, ResolvConf, Resolved, resolve
 from tests.apps.play import play, said
 
@@ -34,16 +34,22 @@ class Servers:
             tcp = to.proto == "tcp"
             query = dns.decode(call.data[2:] if tcp else call.data)
             self.asked.append(f"{query.type} {query.name}")
-            if to.addr not in self.silent:
+            if to.addr not in self.silent and not (query.name.startswith("deaf") and self.lose()):
                 response = self.answer(query, to.addr)
                 answers.append(dns.frame(dns.encode(response)) if tcp else dns.encode(response, limit=512))
         elif isinstance(call, Receive):
             _, answers = self.open[call.fd]
             self.timeouts.append(call.timeout)
             return answers.pop(0) if answers else Failed("ETIMEDOUT")
+        elif isinstance(call, Clock):
+            return 0
         else:
             assert isinstance(call, Close)
         return None
+
+    def lose(self) -> bool:
+        """Whether the question just asked gets no answer: the first two for an IPv6 address."""
+        return self.asked[-1].startswith("AAAA") and self.asked.count(self.asked[-1]) <= 2
 
     def answer(self, query: Message, server: IPv4) -> Message:
         if server in self.failing:
@@ -94,8 +100,22 @@ def test_enough_dots_are_tried_as_they_are_first() -> None:
 def test_silence_is_waited_out_twice_and_ends_the_search() -> None:
     servers = Servers("web.shop.svc.cluster.local", silent=(SERVER,))
     assert looked_up(SHOP, "web", servers).rcode == "timeout"
-    assert servers.timeouts == [5 * SECOND, 5 * SECOND]
-    assert {name for name in servers.asked} == {"A web.shop.svc.cluster.local", "AAAA web.shop.svc.cluster.local"}
+    assert servers.timeouts == [5 * SECOND] * 4
+    assert servers.asked[::2] == ["A web.shop.svc.cluster.local"] * 2 + ["A web"] * 2, "the name itself is still tried"
+    assert len(servers.open) == 2, "a socket for each name, whatever the attempts"
+
+
+def test_an_answer_that_stays_out_makes_it_careful() -> None:
+    """Both from one socket; then one after the other; then each from a socket of its own (send_dg)."""
+    servers = Servers("deaf.example", "deaf2.example")
+    calls, found = play(resolve(ResolvConf((SERVER,)), "deaf.example"), servers)
+    assert found.addresses and servers.asked == ["A deaf.example", "AAAA deaf.example"] * 3
+    assert said(calls) == [
+        "dns deaf.example A, AAAA", "A 10.96.1.1, AAAA timeout", "dns deaf.example A, AAAA",
+        "A 10.96.1.1, AAAA timeout", "dns deaf.example A, AAAA", "A 10.96.1.1, AAAA no data",
+    ]  # fmt: skip
+    sent = [call.fd for call in calls if isinstance(call, Send)]
+    assert len(set(sent[:4])) == 1 and len({*sent[3:]}) == 3
 
 
 @pytest.mark.parametrize("fault", ["silent", "failing"])

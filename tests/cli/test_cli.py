@@ -236,7 +236,7 @@ def test_every_command_has_its_help_tested() -> None:
         ("packetwalk walk a nod", ["node-1", "node-2"]),
         ("packetwalk walk a we", ["web", "web.default"]),
         ("packetwalk walk we", []),
-        ("packetwalk show node-1 r", ["routes", "rules"]),
+        ("packetwalk show node-1 r", ["resolv.conf", "routes", "rules"]),
         ("packetwalk walk --snapshot tests/recordings/G315 h", ["h1", "h2", "h3"]),
         ("packetwalk walk --snapshot /nowhere h", []),
         ("packetwalk walk -f packetwalk/samples/cluster.yaml sho", ["shop/web"]),

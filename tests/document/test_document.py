@@ -12,10 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packetwalk import cli
-from packetwalk.cni import Calico, Flannel
+from packetwalk.cni import Calico, Flannel, find
 from packetwalk.document import DocumentError, load_cluster, read
 from packetwalk.document.model import (
+    DnsConfigPart,
+    DnsPart,
     EndpointPart,
+    IngressControllerPart,
+    IngressPart,
     KubeProxyPart,
     LinkPart,
     LoadBalancerPart,
@@ -29,6 +33,8 @@ from packetwalk.document.tree import Tree
 from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Link, Node, Pod, Rack
+from packetwalk.kube.dns import Dns, DnsConfig
+from packetwalk.kube.ingress import Ingress, IngressController
 from packetwalk.kube.kubeproxy import KubeProxy
 from packetwalk.kube.service import Endpoint, Service, ServicePort
 from packetwalk.source import EXAMPLE, from_file
@@ -92,7 +98,8 @@ seed: 7
 
 PARTS = [
     (NodePart, Node), (PodPart, Pod), (RackPart, Rack), (LinkPart, Link), (ServicePortPart, ServicePort),
-    (EndpointPart, Endpoint), (KubeProxyPart, KubeProxy), (LoadBalancerPart, LoadBalancer),
+    (EndpointPart, Endpoint), (KubeProxyPart, KubeProxy), (LoadBalancerPart, LoadBalancer), (DnsPart, Dns),
+    (DnsConfigPart, DnsConfig), (IngressPart, Ingress), (IngressControllerPart, IngressController),
 ]  # fmt: skip
 
 
@@ -125,6 +132,38 @@ pods:
     assert [(p.name, p.node, p.listen) for p in found.pods] == [
         ("web-1", "node-1", (80, 8080)), ("web-2", "node-2", (80, 8080)), ("other", "node-2", (80, 8080))
     ]  # fmt: skip
+
+
+def test_names_say_what_python_says(tmp_path: Path) -> None:
+    found = cluster_of(tmp_path, """
+cni: flat-bridge
+nodes: 2
+dns: {node_local: true, upstream: {example.com: 203.0.113.9}}
+pods:
+  - {name: a, node: 1, http: [80], subdomain: db, dns_policy: None, dns_config: {nameservers: [192.0.2.53], ndots: 2}}
+services: [{name: mail, external_name: mail.example.com}, {name: db, port: 80, cluster_ip: None, pods: [a]}]
+ingresses: [{host: shop.example, service: db, path: /cart}]
+ingress_controller: {node: 2, host_network: true}
+""")  # fmt: skip
+    cluster = Cluster(2, find("flat-bridge"), dns=Dns(node_local=True, upstream={"example.com": "203.0.113.9"}),
+                      ingress_controller=IngressController("node-2", host_network=True))  # fmt: skip
+    a = cluster.pod("a", 1, http=80, subdomain="db", dns_policy="None", dns_config=DnsConfig(("192.0.2.53",), (), 2))
+    cluster.service("mail", external_name="mail.example.com")
+    cluster.ingress("shop.example", cluster.service("db", 80, pods=[a], ip="None").name, path="/cart")
+    assert found == cluster
+
+
+def test_dns_is_a_word_or_a_mapping(tmp_path: Path) -> None:
+    text = "cni: flat-bridge\nnodes: 1\ndns: "
+    assert cluster_of(tmp_path, f"{text}yes").dns == Dns() == cluster_of(tmp_path, f"{text}{{}}").dns
+    assert cluster_of(tmp_path, f"{text}false").dns is None
+    assert problems(tmp_path, f"{text}maybe") == ["3:6: dns: true or false was expected, not 'maybe'"]
+    assert problems(tmp_path, f"{text}{{node_lokal: yes}}") == [
+        "3:7: there is no field 'node_lokal'; did you mean 'node_local'?"
+    ]
+    assert problems(tmp_path, "cni: flat-bridge\nnodes: 1\npods: [{name: a, node: 1, dns_policy: Defalt}]") == [
+        "3:39: pods[0].dns_policy: there is no dns_policy 'Defalt'; did you mean 'Default'?"
+    ]
 
 
 def test_services_say_what_python_says(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from packetwalk.engine.fetch import divided, fetch
 from packetwalk.exchanges import Fetch
 from packetwalk.network import Network
 from packetwalk.packet import Packet
+from packetwalk.text import sections
 from packetwalk.trace import Hop, Step
 from tests.engine.test_walk import chain, last
 
@@ -104,6 +105,7 @@ def test_text_forms(fetched: Fetch) -> None:
     assert summary.endswith("; 2 look-ups, 1 connection")
     assert "    program      coredns" in full and "ttl 64 > 63" in full
     assert len(minimal.splitlines()) == 4 and minimal.splitlines()[0].endswith(": NXDOMAIN")
+    assert fetched._repr_html_().count("<details") == sum(len(sections(trace)) for trace in fetched)
     data = fetched.to_dict()
     assert data["delivered"] is True and len(data["exchanges"]) == 3  # type: ignore[arg-type]
 
@@ -122,13 +124,15 @@ def test_what_comes_of_it(url: str, words: str, good: bool) -> None:
     assert (found.words, found.delivered) == (words, good)
 
 
-def test_a_dns_that_is_out_of_reach_is_asked_twice() -> None:
+def test_a_dns_that_is_out_of_reach_is_asked_twice_for_two_names() -> None:
     net = shop()
     net["r1"].sysctl("net.ipv4.ip_forward", 0)
     found = fetch(net, "h0", "http://web.prod")
     assert not found.delivered and found.words == "web.prod: timeout"
-    assert [(trace.result.outcome, trace.result.said) for trace in found] == [("timeout", "timeout")] * 2
-    assert found.at >= 10 * 10**9
+    assert [(trace.result.outcome, trace.result.said) for trace in found] == [("timeout", "timeout")] * 4
+    names = [about.partition(" ")[0] for about, _ in found.queries]
+    assert names == ["web.prod.default.svc.cluster.local"] * 2 + ["web.prod"] * 2
+    assert found.at >= 20 * 10**9
 
 
 def test_the_network_is_as_before_and_the_next_one_may_go_on() -> None:

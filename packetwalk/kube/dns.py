@@ -1,0 +1,31 @@
+"""The cluster's DNS, and what a pod has of its own in resolv.conf, as a user writes them down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+
+
+@dataclass(frozen=True)
+class Dns:
+    """The cluster's DNS: CoreDNS as pods behind the service kube-dns, the tenth address of the service CIDR.
+
+    node_local: also a cache on each node (NodeLocal DNSCache). upstream: what the resolver outside, which answers
+    everything else, knows: {name: its address, or another name}.
+    """
+
+    domain: str = "cluster.local"
+    replicas: int = 2
+    node_local: bool = False
+    upstream: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class DnsConfig:
+    """A pod's dnsConfig: what is added to what its dnsPolicy gives, or all there is under the policy None."""
+
+    nameservers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    ndots: int = 0
