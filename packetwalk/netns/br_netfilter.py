@@ -94,14 +94,15 @@ def forward(v: Visit, skb: Skb, bridge: str, port: str) -> bool:
 
 def pieces(v: Visit, skb: Skb, mtu: int) -> list[Skb] | None:
     """br_nf_dev_queue_xmit: cut what is too big for the port, or than it came; None: it may not be cut and is
-    dropped."""
+    dropped. How long pieces may be the bridge's own MTU tells (br_nf_ip_fragment, fake_rtable), not the port's."""
     ip = skb.packet.headers[1]
     assert isinstance(ip, Ip)
-    limit = min(mtu, skb.frag_max or mtu)
-    if ip.len <= limit:
+    if ip.len <= min(mtu, skb.frag_max or mtu):
         return [skb]
+    mtu = v.t.devices[skb.bridged].mtu
+    limit = min(mtu, skb.frag_max or mtu)
     if (ip.df and not skb.ignore_df) or skb.frag_max > mtu:
-        v.drop(skb, Reason.NOT_SPECIFIED, f"df and mtu {limit} of {skb.out}")
+        v.drop(skb, Reason.NOT_SPECIFIED, f"mtu {mtu} of {skb.bridged}, which it may not be cut for")
         return None
     eth = skb.packet.headers[0]
     cut = fragment(Packet(skb.packet.headers[1:], skb.packet.payload), limit, skb.frag_list)

@@ -151,11 +151,11 @@ def _send(v: Visit, skb: Skb, port: Device) -> None:
         cut = pieces(v, skb, port.mtu) if forward(v, skb, skb.bridged, port.name) else None
         if cut is None:
             return
-        if len(cut) > 1:
-            for piece in cut:
-                v.go("transmit", piece)
-            return
-    if not port.fits(size(skb.packet)):  # br_dev_queue_push_xmit
-        v.drop(skb, Reason.NOT_SPECIFIED, f"{size(skb.packet) - ETH_LEN} bytes and mtu {port.mtu} of {port.name}")
-        return
-    v.go("transmit", skb)
+    else:
+        cut = [skb]
+    for piece in cut:
+        if port.fits(size(piece.packet)):
+            v.go("transmit", piece)
+        else:  # br_dev_queue_push_xmit
+            length = size(piece.packet) - ETH_LEN
+            v.drop(piece, Reason.NOT_SPECIFIED, f"{length} bytes and mtu {port.mtu} of {port.name}")

@@ -111,6 +111,30 @@ def bridged_with_another_source() -> Asked:
     return bridged("nat -A POSTROUTING -j SNAT --to-source 10.0.0.77", addr=""), SERVICE
 
 
+def bridged_in_pieces(bridge_mtu: int, port_mtu: int = 1500) -> Asked:
+    """br_nf_ip_fragment asks the MTU of the bridge, not that of the port."""
+    lab = bridged("filter -A FORWARD -m conntrack --ctstate INVALID -j DROP")
+    lab["sw"].link_set("p2", mtu=port_mtu)
+    lab["sw"].link_set("br0", mtu=bridge_mtu)
+    return lab, [probe("udp h1 10.0.0.2:80", size=n, df=False) for n in (1470, 1472, 2000, 3000)]
+
+
+def bridged_in_pieces_by_a_bridge_of_its_ports_mtu() -> Asked:
+    return bridged_in_pieces(1500)
+
+
+def bridged_in_pieces_by_a_smaller_bridge() -> Asked:
+    return bridged_in_pieces(1488)
+
+
+def bridged_in_pieces_by_a_larger_bridge() -> Asked:
+    return bridged_in_pieces(1600)
+
+
+def bridged_in_pieces_to_a_smaller_port() -> Asked:
+    return bridged_in_pieces(1500, 1400)
+
+
 LABS = {
     lab.__name__: lab
     for lab in (
@@ -118,5 +142,7 @@ LABS = {
         redirected_at_home, marked_and_routed, untracked, bridged_and_dropped, bridged_and_redirected,
         bridged_and_redirected_by_a_switch_that_does_not_forward,
         bridged_and_redirected_by_a_switch_without_an_address, bridged_with_another_source,
+        bridged_in_pieces_by_a_bridge_of_its_ports_mtu, bridged_in_pieces_by_a_smaller_bridge,
+        bridged_in_pieces_by_a_larger_bridge, bridged_in_pieces_to_a_smaller_port,
     )
 }  # fmt: skip
