@@ -72,7 +72,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "cli": ("", "answer", "compare", "explain", "fetch", "options", "prove", "tables", "walk"),
     "engine": ("", "sim", "branches", "costs", "fetch", "walk"),
     "view": ("", "compare", "html", "pcap", "stages", "table"),
-    "document": ("", "endpoints", "kinds", "model", "objects", "problems", "tree"),
+    "document": ("", "endpoints", "kinds", "model", "objects", "problems", "slips", "tree"),
     "kube": ("", "balancer", "build", "chance", "cidr", "cluster", "controlplane", "coredns", "dns", "fabric",
              "ingress", "ingress_nginx", "kubeproxy", "layout", "rules", "service", "workload", "zone"),
     "apps": ("", "client", "dns", "http", "nameserver", "program", "resolver"),

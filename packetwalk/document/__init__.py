@@ -179,6 +179,9 @@ def _joined(cluster: Cluster, objects: Objects, said: set[str]) -> Cluster:
     objects.workloads(cluster)
     cluster.services[:0] = services(objects, cluster.pods)
     listening(cluster)
+    cluster.ingresses[:0] = objects.ingresses()
+    if "dns" not in said:
+        cluster = dataclasses.replace(cluster, dns=objects.dns)
     if objects.problems:
         raise DocumentError(objects.problems)
     return cluster

@@ -55,7 +55,7 @@ def _service(it: ServiceObject, ports: tuple[ServicePort, ...], known: Behind | 
         tuple(i.ip for i in ingress if v4(i.ip) and i.ipMode != "Proxy"),
         tuple(filter(v4, spec.loadBalancerSourceRanges)), spec.externalTrafficPolicy, spec.internalTrafficPolicy,
         spec.sessionAffinity, spec.sessionAffinityConfig.clientIP.timeoutSeconds, spec.healthCheckNodePort,
-        {} if known else spec.selector,
+        {} if known else spec.selector, spec.externalName, spec.publishNotReadyAddresses,
     )  # fmt: skip
 
 

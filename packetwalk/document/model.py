@@ -179,6 +179,7 @@ class DaemonSetPart(Part):
     name: Name
     namespace: Name = "default"
     listen: list[PortNumber] = Field(default=[], description="Ports with a UDP and a TCP echo server.")
+    http: list[PortNumber] = Field(default=[], description="Ports with a web server that tells whom it saw.")
     labels: dict[str, str] | None = Field(default=None, description="`app: NAME` if left out.")
     host_network: bool = Field(default=False, description="They share their nodes' network namespaces.")
 
@@ -291,6 +292,7 @@ class IngressControllerPart(Part):
 
     node: str = Field(default="", description="Its node, by name or by number from 1; the first if left out.")
     host_network: bool = Field(default=False, description="It listens on port 80 of its node.")
+    load_balancer: bool = Field(default=False, description="Its service is of type LoadBalancer.")
     node_port: int = Field(default=0, ge=0, le=65535, description="Drawn if left out.")
     external_traffic_policy: Policy = "Cluster"
 

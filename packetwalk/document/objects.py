@@ -16,17 +16,22 @@ from typing import Any, NamedTuple, TypeVar
 from packetwalk.addr import IPv4, Prefix
 from packetwalk.document.kinds import (
     KINDS,
+    IngressObject,
+    IngressServicePort,
     NodeObject,
     Object,
     PodObject,
+    PodSpec,
     ServiceObject,
     WorkloadObject,
-    slips,
 )  # fmt: skip
 from packetwalk.document.problems import Source, dotted, told
+from packetwalk.document.slips import slips
 from packetwalk.document.tree import Place, Problem
 from packetwalk.hint import unknown
 from packetwalk.kube.cluster import Cluster, Node, Pod, Rack
+from packetwalk.kube.dns import Dns, DnsConfig
+from packetwalk.kube.ingress import Ingress
 from packetwalk.kube.workload import scheduled
 
 T = TypeVar("T", bound=Object)
@@ -40,6 +45,7 @@ CALICO = {
 CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 ZONE = "topology.kubernetes.io/zone"
 DONE = ("Succeeded", "Failed")
+WEB_PORTS = (80, 8080)
 
 
 class Found(NamedTuple):
@@ -209,13 +215,14 @@ class Objects:
             ports = dict.fromkeys(p.containerPort for c in it.spec.containers for p in c.ports)
             for port in (p for c in it.spec.containers for p in c.ports if p.hostPort and not it.spec.hostNetwork):
                 self.left_out[f"hostPort {port.hostPort} of pod {it.metadata.name}"] += 1
-            meta = it.metadata
+            meta, spec = it.metadata, it.spec
             node = it.spec.nodeName or next(scheduled(nodes, pods, meta.namespace, meta.labels))
             pods.append(Pod(
                 meta.name, node, meta.namespace, tuple(ports),
                 "" if it.spec.hostNetwork else address(it),
                 containers=tuple(c.name for c in it.spec.containers) or ("app",), labels=meta.labels,
-                host_network=it.spec.hostNetwork, ready=it.ready,
+                host_network=spec.hostNetwork, ready=it.ready, http=tuple(web_ports(spec)), hostname=spec.hostname,
+                subdomain=spec.subdomain, dns_policy=spec.dnsPolicy, dns_config=dns_config(spec),
             ))  # fmt: skip
         return pods
 
@@ -236,6 +243,9 @@ class Objects:
                 "namespace": namespace,
                 "labels": {**wanted, **template.metadata.labels},
                 "host_network": template.spec.hostNetwork,
+                "http": tuple(web_ports(template.spec)),
+                "dns_policy": template.spec.dnsPolicy,
+                "dns_config": dns_config(template.spec),
             }
             if it.kind == "DaemonSet":
                 cluster.daemon_set(it.metadata.name, **words)
@@ -247,12 +257,52 @@ class Objects:
         """The services."""
         return list(self.of(ServiceObject))
 
+    def ingresses(self) -> Iterator[Ingress]:
+        """The paths of the ingresses; what lies behind none of them is their default."""
+        for found, it in self.of(IngressObject):
+            paths = [(rule.host, path.path, path.backend) for rule in it.spec.rules for path in rule.http.paths]
+            for host, path, backend in (*paths, ("", "/", it.spec.defaultBackend)):
+                if backend.service is not None:
+                    name = f"{it.metadata.namespace}/{backend.service.name}"
+                    yield Ingress(host, name, path, self._number(found, name, backend.service.port))
+
+    def _number(self, found: Found, name: str, port: IngressServicePort) -> int:
+        """The number of a service's port, which an ingress may call by its name."""
+        if not port.name:
+            return port.number
+        known = {p.name: p.port for _, s in self.services for p in s.spec.ports
+                 if name == f"{s.metadata.namespace}/{s.metadata.name}"}  # fmt: skip
+        if port.name not in known:
+            self.problems.append(found.problem(f"service {name}: {unknown('port', port.name, known)}", "spec"))
+        return known.get(port.name, 0)
+
+    @property
+    def dns(self) -> Dns | None:
+        """The cluster's DNS, if its service is there; with a cache on the nodes if pods of that are."""
+        known = {(s.metadata.namespace, s.metadata.name) for _, s in self.services}
+        cached = any(p.metadata.labels.get("k8s-app") == "node-local-dns" for _, p in self.of(PodObject))
+        return Dns(node_local=cached) if ("kube-system", "kube-dns") in known else None
+
     def addresses(self) -> tuple[list[str], list[str]]:
         """The addresses of pods that have their own, and of services."""
         pods = [address(p) for _, p in self.of(PodObject) if not p.spec.hostNetwork]
         ranges = [r.partition("/")[0] for _, n in self.of(NodeObject) for r in (n.spec.podCIDR, *n.spec.podCIDRs)]
         services = [ip for _, s in self.services for ip in (s.spec.clusterIP, *s.spec.clusterIPs) if ip != "None"]
         return list(filter(v4, [*pods, *ranges])), list(filter(v4, services))
+
+
+def web_ports(spec: PodSpec) -> Iterator[int]:
+    """The ports that speak HTTP, as far as their names or numbers tell."""
+    for port in (p for container in spec.containers for p in container.ports if p.protocol == "TCP"):
+        if port.containerPort in WEB_PORTS or port.name.partition("-")[0] == "http":
+            yield port.containerPort
+
+
+def dns_config(spec: PodSpec) -> DnsConfig:
+    """The pod's dnsConfig."""
+    config = spec.dnsConfig
+    ndots = next((o.value for o in config.options if o.name == "ndots" and o.value.isdecimal()), "0")
+    return DnsConfig(tuple(filter(v4, config.nameservers)), tuple(config.searches), int(ndots))
 
 
 def v4(text: str) -> bool:

@@ -166,28 +166,28 @@ class Cluster:
         return pod
 
     def deployment(self, name: str, replicas: int = 1, *, listen: int | Iterable[int] = (), namespace: str = "default",
-                   labels: Mapping[str, str] | None = None, host_network: bool = False) -> tuple[Pod, ...]:  # fmt: skip
+                   labels: Mapping[str, str] | None = None, **options: Any) -> tuple[Pod, ...]:  # fmt: skip
         """Add the pods of a Deployment, spread over the nodes as the scheduler does; labels: `app: NAME` unless told.
 
-        They are called after its one ReplicaSet: NAME-HASH-xxxxx.
+        They are called after its one ReplicaSet: NAME-HASH-xxxxx. options: other fields of a Pod.
         """
         labels = dict({"app": name} if labels is None else labels)
         template = template_hash(self.seed, f"{namespace}/{name}")
         spread = scheduled(numbered(self.nodes), list(self.pods), namespace, labels)
         owner = f"{name}-{template}"
         return self._owned(owner, [node for node, _ in zip(spread, range(replicas), strict=False)], listen, namespace,
-                           {**labels, TEMPLATE_HASH: template}, host_network)  # fmt: skip
+                           {**labels, TEMPLATE_HASH: template}, **options)  # fmt: skip
 
     def daemon_set(self, name: str, *, listen: int | Iterable[int] = (), namespace: str = "default",
-                   labels: Mapping[str, str] | None = None, host_network: bool = False) -> tuple[Pod, ...]:  # fmt: skip
+                   labels: Mapping[str, str] | None = None, **options: Any) -> tuple[Pod, ...]:  # fmt: skip
         """Add the pods of a DaemonSet that tolerates everything: one on each node, called NAME-xxxxx."""
         labels = {"app": name} if labels is None else labels
-        return self._owned(name, [n.name for n in numbered(self.nodes)], listen, namespace, labels, host_network)
+        return self._owned(name, [n.name for n in numbered(self.nodes)], listen, namespace, labels, **options)
 
     def _owned(self, owner: str, nodes: Iterable[str], listen: int | Iterable[int], namespace: str,
-               labels: Mapping[str, str], host_network: bool) -> tuple[Pod, ...]:  # fmt: skip
+               labels: Mapping[str, str], **options: Any) -> tuple[Pod, ...]:  # fmt: skip
         names = pod_names(self.seed, namespace, owner)
-        return tuple(self.pod(name, node, listen=listen, namespace=namespace, labels=labels, host_network=host_network)
+        return tuple(self.pod(name, node, listen=listen, namespace=namespace, labels=labels, **options)
                      for name, node in zip(names, nodes, strict=False))  # fmt: skip
 
     def service(self, name: str, port: int | Iterable[ServicePort] = (), *, pods: Iterable[Pod | Endpoint] = (),

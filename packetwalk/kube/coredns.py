@@ -22,7 +22,8 @@ from packetwalk.netns.namespace import Netns
 from packetwalk.network import Network
 from packetwalk.snapshot.iptables_save import read_iptables
 
-SYSTEM = "kube-system"
+SYSTEM, UPSTREAM = "kube-system", "kube-dns-upstream"
+KUBE_DNS = f"{SYSTEM}/kube-dns"
 TENTH = 10
 PORT = 53
 HEALTH_PORT = 8080
@@ -32,10 +33,17 @@ CACHE, DENIAL = 30, 5  # seconds
 
 
 def with_dns(cluster: Cluster) -> Cluster:
-    """The cluster and its CoreDNS: pods spread over the nodes, the service kube-dns in front of them."""
+    """The cluster and its CoreDNS: pods spread over the nodes, the service kube-dns in front of them.
+
+    One that has that service already has its pods, too.
+    """
     dns = cluster.dns
     if dns is None:
         return cluster
+    known = next((s for s in cluster.services if s.full_name == KUBE_DNS), None)
+    if known is not None:
+        upstream = replace(known, name=UPSTREAM, cluster_ip="") if dns.node_local else None
+        return replace(cluster, services=[*cluster.services, *([upstream] if upstream is not None else [])])
     nodes = [node.name for node in numbered(cluster.nodes)]
     pods = [
         Pod(f"coredns-{i + 1}", nodes[i % len(nodes)], SYSTEM, dns_policy="Default") for i in range(dns.replicas)
@@ -44,7 +52,7 @@ def with_dns(cluster: Cluster) -> Cluster:
     behind = tuple(Endpoint(pod=pod.room) for pod in pods)
     services = [Service("kube-dns", ports, behind, SYSTEM, cluster_ip=str(address(cluster)))]
     if dns.node_local:
-        services.append(Service("kube-dns-upstream", ports[:2], behind, SYSTEM))
+        services.append(Service(UPSTREAM, ports[:2], behind, SYSTEM))
     return replace(cluster, pods=[*cluster.pods, *pods], services=[*cluster.services, *services])
 
 
@@ -69,20 +77,22 @@ def serve_dns(cluster: Cluster, network: Network, services: Iterable[Service], p
     zone = ClusterZone(dns.domain, services, namespaces(services, (p.namespace for p in cluster.pods)),
                        _hostnames(cluster.pods, services))  # fmt: skip
     server = NameServer("coredns", (zone,), (Forward("", (outside,)),), CACHE, CACHE)
-    for i in range(dns.replicas):
-        network[f"{SYSTEM}/coredns-{i + 1}"].listen(PORT, app=server)
+    kube_dns = next(s for s in services if s.full_name == KUBE_DNS)
+    for endpoint in kube_dns.endpoints:
+        if endpoint.pod:
+            network[network.room_of(endpoint.pod)].listen(PORT, app=server)
     node = ResolvConf((outside,))
     network.resolvers.update({room: node for room, role in network.roles.items() if role in ("node", "host")})
     for pod in cluster.pods:
-        conf = resolv_conf(pod, dns, address(cluster), node)
+        conf = resolv_conf(pod, dns, IPv4(kube_dns.cluster_ip), node)
         if not pod.host_network:  # its /etc/hosts is the kubelet's work, too, and has its own name
             own = network[pod.room].device("eth0").addrs[0].local
             conf = replace(conf, hosts={pod.hostname or pod.name: own})
         network.resolvers[pod.room] = conf
     if dns.node_local:
-        upstream = next(s for s in services if s.full_name == f"{SYSTEM}/kube-dns-upstream")
+        upstream = next(s for s in services if s.full_name == f"{SYSTEM}/{UPSTREAM}")
         for room in (name for name, role in network.roles.items() if role == "node"):
-            _node_local(network[room], dns, address(cluster), IPv4(upstream.cluster_ip), outside)
+            _node_local(network[room], dns, IPv4(kube_dns.cluster_ip), IPv4(upstream.cluster_ip), outside)
 
 
 def resolv_conf(pod: Pod, dns: Dns, server: IPv4, node: ResolvConf) -> ResolvConf:

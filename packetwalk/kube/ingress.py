@@ -25,12 +25,14 @@ class Ingress:
 
 @dataclass(frozen=True)
 class IngressController:
-    """The proxy: one pod. It listens on port 80 of its node, or in a pod network behind a NodePort service.
+    """The proxy: one pod. It listens on port 80 of its node, or in the pod network behind a service of type NodePort or
+    LoadBalancer. Where a cluster has pods with the labels of ingress-nginx' controller, those are it.
 
     node: the first one if empty. node_port: drawn if 0.
     """
 
     node: str = ""
     host_network: bool = False
+    load_balancer: bool = False
     node_port: int = 0
     external_traffic_policy: str = "Cluster"

@@ -1,15 +1,19 @@
 """packetwalk.kube.ingress and ingress_nginx: requests of the outside through a proxy, two connections each."""
 
+from dataclasses import replace
+
 import pytest
 
 from packetwalk.cni import find, modes
 from packetwalk.engine.fetch import fetch
 from packetwalk.engine.walk import address_of
 from packetwalk.exchanges import Fetch
+from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster
 from packetwalk.kube.dns import Dns
 from packetwalk.kube.ingress import IngressController
+from packetwalk.kube.ingress_nginx import LABELS
 from packetwalk.packet import Tcp, innermost
 
 OUT = "203.0.113.10"
@@ -93,3 +97,19 @@ def test_what_cannot_be(change: object, words: str) -> None:
         build(cluster)
     with pytest.raises(ValueError, match="did you mean 'node-1'"):
         build(shop(node="node-11"))
+
+
+@pytest.mark.parametrize("balancer", ["l2", "bgp", "cloud"])
+def test_behind_a_load_balancer(balancer: str) -> None:
+    cluster = replace(shop(load_balancer=True), load_balancer=LoadBalancer(balancer))
+    found = fetch(build(cluster), "out", "http://shop.example/cart")
+    assert found.delivered, found.minimal()
+    assert "200 OK: b saw 10.244.1.3:32768, forwarded for" in found.words
+
+
+def test_a_controller_that_is_there_is_taken() -> None:
+    cluster = shop(host_network=True)
+    cluster.pod("nginx", 2, labels=LABELS)
+    net = build(cluster)
+    assert not any("ingress" in room for room in (*net.rooms, *net.programs))
+    assert [s.port for s in net["nginx"].sockets.listeners()] == [80]
