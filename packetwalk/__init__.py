@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from packetwalk.netns.namespace import Netns
     from packetwalk.network import Network
     from packetwalk.packet import Packet
+    from packetwalk.promises import conformance
     from packetwalk.snapshot import SnapshotError, load_snapshot
     from packetwalk.trace import Flow, Hop, Reason, Result, Step, Trace
     from packetwalk.view.compare import compare
@@ -63,6 +64,7 @@ _HOME = {
     "netns.namespace": ("Netns",),
     "network": ("Network",),
     "packet": ("Packet",),
+    "promises": ("conformance",),
     "snapshot": ("SnapshotError", "load_snapshot"),
     "trace": ("Flow", "Hop", "Reason", "Result", "Step", "Trace"),
     "view.compare": ("compare",),
@@ -109,6 +111,7 @@ __all__ = [
     "between",
     "build",
     "compare",
+    "conformance",
     "fetch",
     "load_cluster",
     "load_costs",

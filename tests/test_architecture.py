@@ -23,11 +23,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli", "teach"),
     ("__init__",),
-    ("prove",),
+    ("prove", "promises"),
     ("predict", "judge", "source"),
     ("document",),
     ("engine", "view", "kube", "cni", "snapshot", "kernel"),
-    ("show", "edit", "explain"),
+    ("show", "edit", "explain", "alike"),
     ("commands", "iptables"),
     ("network",),
     ("netns",),
@@ -69,7 +69,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "cli": ("", "answer", "compare", "explain", "fetch", "options", "prove", "tables", "walk"),
+    "cli": ("", "answer", "compare", "conformance", "explain", "fetch", "options", "prove", "tables", "walk"),
     "engine": ("", "sim", "branches", "costs", "fetch", "walk"),
     "view": ("", "compare", "html", "pcap", "stages", "table"),
     "document": ("", "endpoints", "kinds", "model", "objects", "problems", "slips", "tree"),
