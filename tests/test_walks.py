@@ -1,0 +1,61 @@
+"""Every kind of traffic in every mode: who the receiver sees, which way it goes; and the README's table says the same.
+
+What is expected is that of the references: services-policy A8 and B5, cni-datapaths 15.1.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from packetwalk.cni import MODES
+from packetwalk.engine.walk import walk
+from tests.walks import KINDS, Kind, cell, cluster, table, way
+
+TUNNELS = {
+    "flannel-vxlan": "flannel.1", "flannel-ipip": "flannel.ipip", "calico-ipip": "tunl0",
+    "calico-vxlan": "vxlan.calico", "geneve": "genev0",
+}  # fmt: skip
+BRIDGES = {"flat-bridge", "flannel-host-gw", "flannel-vxlan", "flannel-ipip"}
+BARE = {"flat-bridge", "geneve"}  # they leave masquerading to others
+BEGIN, END = "<!-- walks: python -m tests.walks -->\n", "<!-- end of walks -->"
+
+
+def expected(kind: Kind, mode: str) -> str:
+    """What the receiver is to see as source."""
+    remote, local = TUNNELS.get(mode, "node"), "cni0" if mode in BRIDGES else "node"
+    hides = mode not in BARE
+    return {
+        "pod to its own service": "dropped (BRIDGE_NON_FORWARDING)" if mode == "flat-bridge" else local,
+        "node to ClusterIP": remote,
+        "outside to NodePort, pod elsewhere": remote,
+        "same, policy Local": "dropped (NETFILTER_DROP)",
+        "same, pod on that node": "client",
+        "pod to outside": "node" if hides else "pod, no answer",
+        "same, without masquerade": "node" if mode.startswith("flannel") else "pod, no answer",
+        "pod to another node": "node" if hides else "pod",
+        "node to its own pod": local,
+        "node to a pod elsewhere": remote,
+    }.get(kind.words, "pod")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.words)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_kind_of_traffic_in_a_mode(mode: str, kind: Kind) -> None:
+    network = cluster(mode, plain=kind.plain)
+    trace = walk(network, kind.src, kind.dst)
+    assert cell(trace, network) == expected(kind, mode)
+    found = way(trace, network)
+    assert found.startswith(kind.way) or (not trace.delivered and kind.way.startswith(found))
+
+
+def test_the_readme_has_the_table(root: Path, request: pytest.FixtureRequest) -> None:
+    """`pytest --update-golden` writes it anew."""
+    path = root / "README.md"
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    shown, end, after = rest.partition(END)
+    assert begin and end, "the README has lost the marks around the table"
+    made = "\n".join(["", *table(), "", ""])
+    if request.config.getoption("--update-golden"):
+        path.write_text(before + begin + made + end + after, encoding="utf-8")
+    else:
+        assert shown == made

@@ -1,0 +1,125 @@
+"""Walks in every mode: the kinds of traffic a cluster has, one cluster that has them all, and what came of each.
+
+`python -m tests.walks` prints the table of the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from packetwalk.addr import IPv4
+from packetwalk.cni import MODES, parse
+from packetwalk.engine.walk import walk
+from packetwalk.kube.build import build
+from packetwalk.kube.cluster import Cluster
+from packetwalk.network import Network
+from packetwalk.packet import innermost
+from packetwalk.trace import Trace
+
+ARRIVALS = ("echo-request", "datagram", "segment")
+
+
+class Kind(NamedTuple):
+    """A kind of traffic. way: the nodes, pods and hosts that request and answer pass.
+
+    plain: by a CNI that does not hide pods behind their node, if it can be told so.
+    """
+
+    words: str
+    src: str
+    dst: str
+    way: str
+    plain: bool = False
+
+
+KINDS = (
+    Kind("pod to pod, same node", "a", "c", "a node-1 c node-1 a"),
+    Kind("pod to pod, other node", "a", "b", "a node-1 node-2 b node-2 node-1 a"),
+    Kind("pod to ClusterIP", "a", "web:80", "a node-1 node-2 b node-2 node-1 a"),
+    Kind("pod to its own service", "a", "own:80", "a node-1 a node-1 a"),
+    Kind("node to ClusterIP", "node-1", "web:80", "node-1 node-2 b node-2 node-1"),
+    Kind("outside to NodePort, pod elsewhere", "out", "node-1:30080", "out node-1 node-2 b node-2 node-1 out"),
+    Kind("same, policy Local", "out", "node-1:30081", "out node-1"),
+    Kind("same, pod on that node", "out", "node-2:30081", "out node-2 b node-2 out"),
+    Kind("pod to outside", "a", "out", "a node-1 out node-1 a"),
+    Kind("same, without masquerade", "a", "out", "a node-1 out", plain=True),
+    Kind("pod to another node", "a", "node-2", "a node-1 node-2 node-1 a"),
+    Kind("node to its own pod", "node-1", "a", "node-1 a node-1"),
+    Kind("node to a pod elsewhere", "node-1", "b", "node-1 node-2 b node-2 node-1"),
+)
+PLAIN = {"calico": ":nat_outgoing=false"}
+"""What tells a CNI not to, by how the names of its modes begin."""
+
+
+def cluster(mode: str, *, plain: bool = False) -> Network:
+    """Pods a and c on node-1, b on node-2; services in front of b, and of a."""
+    option = next((o for begin, o in PLAIN.items() if plain and mode.startswith(begin)), "")
+    made = Cluster(2, parse(f"{mode}{option}"))
+    a, _, b = (made.pod(name, node, listen=80) for name, node in (("a", 1), ("c", 1), ("b", 2)))
+    made.service("web", 80, pods=[b], node_port=30080)
+    made.service("local", 80, pods=[b], node_port=30081, external_traffic_policy="Local")
+    made.service("own", 80, pods=[a])
+    return build(made)
+
+
+def way(trace: Trace, network: Network) -> str:
+    """The nodes, pods and hosts in the order in which they were visited; switches and routers are left out."""
+    rooms = (h.room for h in sorted(trace.hops, key=lambda h: h.at))
+    return " ".join(room for room, _ in groupby(r for r in rooms if network.roles[r] in ("node", "pod", "host")))
+
+
+def seen(trace: Trace) -> IPv4 | None:
+    """The source of what first arrived somewhere; None if nothing did."""
+    for _, step in trace.steps:
+        if step.stage == "deliver" and getattr(step.what, "kind", "") in ARRIVALS:
+            ip = innermost(step.packet)
+            return ip.src if ip is not None else None
+    return None
+
+
+def whose(network: Network, addr: IPv4) -> str:
+    """What has an address: `pod`, `client` (outside), `node`, or the device of a node that is not its card."""
+    for room in network:
+        for device in room.devices.values():
+            if any(a.local == addr for a in device.addrs):
+                role = {"host": "client"}.get(network.roles[room.name], network.roles[room.name])
+                return device.name if role == "node" and device.name != "eth0" else role
+    return str(addr)
+
+
+def cell(trace: Trace, network: Network) -> str:
+    """What the receiver saw as source; and if no answer came, that, or why nothing arrived."""
+    source = seen(trace)
+    if source is None:
+        return f"dropped ({trace.drops[0][1].what.reason})" if trace.drops else "lost"  # type: ignore[attr-defined]
+    return whose(network, source) if trace.delivered else f"{whose(network, source)}, no answer"
+
+
+def column(mode: str) -> list[str]:
+    """The cells of a mode, one for each kind."""
+    networks = {plain: cluster(mode, plain=plain) for plain in (False, True)}
+    return [cell(walk(networks[k.plain], k.src, k.dst), networks[k.plain]) for k in KINDS]
+
+
+def table() -> Iterator[str]:
+    """The README's table: kinds down, modes across; modes that do the same share a column."""
+    columns: dict[tuple[str, ...], list[str]] = {}
+    for mode in MODES:
+        columns.setdefault(tuple(column(mode)), []).append(mode)
+    head = [", ".join(_short(modes)) for modes in columns.values()]
+    yield f"| the receiver sees as source | {' | '.join(head)} |"
+    yield f"|{'---|' * (len(head) + 1)}"
+    for number, kind in enumerate(KINDS):
+        yield f"| {kind.words} | {' | '.join(cells[number].partition(' (')[0] for cells in columns)} |"
+
+
+def _short(modes: list[str]) -> list[str]:
+    """Names, those that begin as the first one does without their beginning."""
+    first = f"{modes[0].partition('-')[0]}-"
+    return [modes[0], *(mode.removeprefix(first) for mode in modes[1:])]
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))
