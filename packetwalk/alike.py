@@ -5,7 +5,7 @@ Pods of a node are alike if
 1. the same lines build their own rooms (see `commands`),
 2. in every other room the same lines are about them, at the same places among the lines that are about no pod, and the
    chains those lead to hold the same rules,
-3. the same networks, ranges and wildcards (`cali+`) of all other lines hold their addresses and devices,
+3. the same networks, ranges and wildcards (`cali+`) of all lines hold their addresses and devices,
 
 once their own name, address, Ethernet address and devices are left out. A line about two pods keeps the other's name,
 and so sets its pods apart. Rules that no walk between pods and nodes can meet, by protocol or destination, do not
@@ -115,9 +115,8 @@ class _Tables:
                 for pod in pods:
                     place = Place(room, "", "", after if many else 0)
                     self.about[pod].append((place, self._renamed(line, self.names[pod], room)))
-                if not pods:
-                    after += 1
-                    self._hold(line)
+                self._hold(line)
+                after += not pods
         for table in self.network[room].netfilter.tables.values():
             self._read_rules(room, table)
 
@@ -136,12 +135,11 @@ class _Tables:
                     place = Place(room, table.name, chain, after)
                     renamed = self._renamed(text, self.names[pod], room)
                     self.about[pod].append((place, renamed, self._held(room, table, target, pod)))
-                if not pods:
-                    after += 1
-                    self._hold(text)
-                    if target and target not in reached:
-                        reached.add(target)
-                        waiting.append(target)
+                self._hold(text)
+                after += not pods
+                if not pods and target and target not in reached:
+                    reached.add(target)
+                    waiting.append(target)
 
     def _held(self, room: str, table: Table, chain: str, pod: str) -> Hashable:
         """The rules of a chain, and of those it leads to, as they are for a pod."""
@@ -200,7 +198,7 @@ class _Tables:
         return TOKEN.sub(rename, line)
 
     def _hold(self, line: str) -> None:
-        """Note what a line about no pod says about many."""
+        """Note what a line says about many."""
         for token in TOKEN.findall(line):
             if token.endswith("+"):
                 self.wildcards.add(token[:-1])

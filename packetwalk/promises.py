@@ -4,7 +4,9 @@
     print(report)                                    # 1 kept  every pod reaches every pod without NAT ...
 
 Pairs of pods are walked by classes: for every pair of nodes one walk from each group of pods that are alike on the one
-(see `alike`) to each such group on the other. So no walk stands for a pair that some table tells apart.
+(see `alike`) to each such group on the other. So no walk stands for a pair that some table tells apart. Pods on the
+host's network are programs of their node, hence alike. Most CNIs hide pods from other nodes' addresses, and such pods
+behind the addresses of tunnels, so what is broken with them is told apart and counts only if asked for.
 """
 
 from __future__ import annotations
@@ -14,21 +16,20 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, NamedTuple
 
-from packetwalk.addr import IPv4
 from packetwalk.alike import alike
-from packetwalk.engine.walk import address_of, walk
+from packetwalk.engine.walk import address_of, between, walk
+from packetwalk.netns.rule import Rule
 from packetwalk.netns.seen import Hit
-from packetwalk.network import Network
-from packetwalk.packet import innermost
+from packetwalk.network import Network, kubelet
 from packetwalk.text import lines, outcome, sections
-from packetwalk.trace import Flow, Trace
+from packetwalk.trace import Trace
 from packetwalk.words import counted
 
 PODS = "every pod reaches every pod without NAT"
 AGENTS = "agents on a node reach the pods on it"
 ADDRESS = "the address of a pod is the one others see"
 PROMISES = (PODS, AGENTS, ADDRESS)
-ARRIVALS = ("echo-request", "datagram", "segment")
+HOST_PODS = "the same with pods on the host's network"
 
 
 class Case(NamedTuple):
@@ -49,7 +50,7 @@ class Case(NamedTuple):
 
     @property
     def ends(self) -> tuple[str, str]:
-        return self.trace.flow.src, self.trace.flow.to
+        return self.trace.flow.by or self.trace.flow.src, self.trace.flow.to
 
 
 class Breach(NamedTuple):
@@ -63,25 +64,37 @@ class Breach(NamedTuple):
 
 @dataclass
 class Conformance:
-    """What came of all walks. `cases` per promise; `left_out`: pods that could not be asked, and why."""
+    """What came of all walks. `cases` per promise; `left_out`: pods that could not be asked, and why.
+
+    strict: pods on the host's network count, too.
+    """
 
     network: str
     protocol: str
     pods: int
     kinds: int
     nodes: int
-    cases: dict[str, list[Case]] = field(default_factory=lambda: {promise: [] for promise in PROMISES})
+    strict: bool = False
+    cases: dict[str, list[Case]] = field(default_factory=lambda: {p: [] for p in (*PROMISES, HOST_PODS)})
     breaches: list[Breach] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     @property
     def kept(self) -> bool:
-        return not self.breaches
+        return not self._counted
 
     @property
     def unsupported(self) -> bool:
         """Whether something that is not modelled decided in a broken case."""
-        return any(breach.case.trace.unsupported for breach in self.breaches)
+        return any(breach.case.trace.unsupported for breach in self._counted)
+
+    @property
+    def _counted(self) -> list[Breach]:
+        return [breach for breach in self.breaches if self.strict or breach.promise != HOST_PODS]
+
+    @property
+    def _asked(self) -> tuple[str, ...]:
+        return (*PROMISES, HOST_PODS) if self.cases[HOST_PODS] else PROMISES
 
     def broken(self, promise: str) -> int:
         """How many pairs break it."""
@@ -96,20 +109,23 @@ class Conformance:
     def _lines(self) -> Iterator[str]:
         yield (f"{self.network}: {counted(self.pods, 'pod')} of {counted(self.kinds, 'kind')} on "
                f"{counted(self.nodes, 'node')}, {self.protocol}")  # fmt: skip
-        width = max(map(len, PROMISES))
-        for number, promise in enumerate(PROMISES, 1):
+        width = max(map(len, self._asked))
+        for number, promise in enumerate(self._asked, 1):
             pairs, broken = self.pairs(promise), self.broken(promise)
             word = "broken" if broken else "kept" if pairs else "-"
             yield (f"  {number} {word:6}  {promise:{width}}  {pairs - broken} of {counted(pairs, 'pair')}, "
                    f"{counted(len(self.cases[promise]), 'walk')}")  # fmt: skip
-        for case, breaches in _by_case(self.breaches):
+        for case, breaches in _by_case(self._counted):
             yield ""
             yield f"{' > '.join(case.nodes)}: {_counted_ends(case)}"
             for breach in breaches:
-                yield f"  breaks {PROMISES.index(breach.promise) + 1}: {breach.what}"
+                yield f"  breaks {self._asked.index(breach.promise) + 1}: {breach.what}"
             for room, words in breaches[0].where:
                 yield f"    {room}  {words}"
             yield f"    {case.trace.minimal()}"
+        passed_over = [breach for breach in self.breaches if breach not in self._counted]
+        if passed_over:
+            yield f"  {len(PROMISES) + 1} counts only if that is asked for; it begins with: {passed_over[0].what}"
         yield from (f"left out: {words}" for words in self.left_out)
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,7 +135,11 @@ class Conformance:
             "pods": self.pods, "kinds": self.kinds, "nodes": self.nodes,
             "promises": [
                 {"promise": p, "kept": not self.broken(p), "pairs": self.pairs(p), "broken": self.broken(p),
-                 "walks": len(self.cases[p])} for p in PROMISES
+                 "walks": len(self.cases[p])} for p in self._asked
+            ],
+            "walks": [
+                {"promise": p, "nodes": c.nodes, "src": c.ends[0], "dst": c.ends[1], "pairs": c.pairs,
+                 "walk": c.trace.minimal()} for p in self._asked if p != ADDRESS for c in self.cases[p]
             ],
             "breaches": [
                 {"promise": b.promise, "nodes": b.case.nodes, "src": b.case.ends[0], "dst": b.case.ends[1],
@@ -131,41 +151,47 @@ class Conformance:
         }  # fmt: skip
 
 
-def conformance(network: Network, *, udp: int = 0, tcp: int = 0) -> Conformance:
+def conformance(network: Network, *, udp: int = 0, tcp: int = 0, host_network: bool = False) -> Conformance:
     """Walk every class of pairs of pods, and from every node to each class of its own pods.
 
-    By echo requests, or to a port of those pods that listen on it. Ask `kept` of the answer.
+    By echo requests, or to a port of those pods that listen on it. Ask `kept` of the answer. host_network: what pods on
+    the host's network break counts, too.
     """
     kind, port = ("tcp", tcp) if tcp else ("udp", udp) if udp else ("icmp", 0)
+    hosted = network.host_pods()
     pods = [name for name in network.rooms if network.roles.get(name) == "pod"]
-    asked = [name for name in pods if not port or _listens(network, name, port)]
-    groups = alike(network, asked, kind, port)
-    node_of = {pod: _node(network, pod) for pod in asked}
+    asked = [name for name in (*pods, *hosted) if not port or _listens(network, network.room_of(name), port)]
+    own = alike(network, [name for name in asked if name not in hosted], kind, port)
+    node_of = {**{pod: _node(network, pod) for pod in asked}, **hosted}
+    beside = [tuple(p for p in asked if hosted.get(p) == node) for node in dict.fromkeys(hosted.values())]
+    groups = [*own, *filter(None, beside)]
     nodes = dict.fromkeys(node_of[group[0]] for group in groups)
     told = f"{kind} to port {port}" if port else "echo requests"
-    report = Conformance(network.name, told, len(asked), len(groups), len(nodes))
-    if len(asked) < len(pods):
-        report.left_out.append(f"{counted(len(pods) - len(asked), 'pod')} without a listener on {kind} port {port}")
+    report = Conformance(network.name, told, len(asked), len(groups), len(nodes), host_network)
+    if left := len(pods) + len(hosted) - len(asked):
+        report.left_out.append(f"{counted(left, 'pod')} without a listener on {kind} port {port}")
 
-    def send(nodes: tuple[str, str], sources: Sequence[str], destinations: Sequence[str]) -> Case:
-        src = sources[0]
-        dst = next(name for name in destinations if name != src)
-        flow = Flow(kind, src, address_of(network, dst), port, to=dst)
-        return Case(nodes, tuple(sources), tuple(destinations), walk(network, flow))
+    def send(sources: Sequence[str], destinations: Sequence[str], node: str) -> Case:
+        dst = next(name for name in destinations if name != sources[0])
+        flow = between(network, sources[0], dst, udp=udp, tcp=tcp)
+        return Case((node, node_of[dst]), tuple(sources), tuple(destinations), walk(network, flow))
 
     for one, other in product(groups, groups):
-        if one is not other or len(one) > 1:
-            case = send((node_of[one[0]], node_of[other[0]]), one, other)
-            report.cases[PODS].append(case)
-            if _seen(case.trace, case.ends[1]) is not None:
-                report.cases[ADDRESS].append(case)
-            report.breaches += _breaches(network, case)
-    for group in groups:
-        node = node_of[group[0]]
-        if not node:
+        node, far = node_of[one[0]], node_of[other[0]]
+        outside = one[0] in hosted, other[0] in hosted
+        if (one is other and len(one) == 1) or (all(outside) and node == far):
+            continue  # a pod and itself; programs of one node
+        case = send(one, other, node)
+        report.cases[HOST_PODS if any(outside) else PODS].append(case)
+        if not any(outside) and case.trace.source_seen(case.ends[1]) is not None:
+            report.cases[ADDRESS].append(case)
+        breaches = _breaches(network, case)
+        report.breaches += (b._replace(promise=HOST_PODS) for b in breaches) if any(outside) else breaches
+    for group in own:
+        if not (node := node_of[group[0]]):
             report.left_out.append(f"{', '.join(group)}: wired to no node")
             continue
-        case = send((node, node), (node,), group)
+        case = send((kubelet(node) if kubelet(node) in network.programs else node,), group, node)
         report.cases[AGENTS].append(case)
         if not case.trace.delivered:
             report.breaches.append(Breach(AGENTS, case, _unreached(case), _where(case.trace)))
@@ -178,7 +204,7 @@ def _listens(network: Network, room: str, port: int) -> bool:
 
 def _node(network: Network, pod: str) -> str:
     """The node that a pod is wired to, or ""."""
-    ends = (network.far((pod, dev)) for dev in network[pod].devices)
+    ends = (network.far((pod, dev)) for dev in network[network.room_of(pod)].devices)
     return next((far[0] for far in ends if far is not None and network.roles.get(far[0]) == "node"), "")
 
 
@@ -186,13 +212,13 @@ def _breaches(network: Network, case: Case) -> Iterator[Breach]:
     """What a walk from pod to pod breaks."""
     src, dst = case.ends
     trace, where = case.trace, _where(case.trace)
-    own = address_of(network, src)
+    own = address_of(network, trace.flow.src)
     if not trace.delivered:
         yield Breach(PODS, case, _unreached(case), where)
     elif trace.nat:
         yield Breach(PODS, case, f"{dst} is reached through NAT at {', '.join(dict.fromkeys(r for r, _ in trace.nat))}",
                      where)  # fmt: skip
-    seen = _seen(trace, dst)
+    seen = trace.source_seen(network.room_of(dst))
     if seen is not None and seen != own:
         yield Breach(ADDRESS, case, f"{dst} sees {seen}, {src}'s own address is {own}", where)
 
@@ -202,15 +228,6 @@ def _unreached(case: Case) -> str:
     return f"{src} does not reach {dst}: {outcome(case.trace)}"
 
 
-def _seen(trace: Trace, dst: str) -> IPv4 | None:
-    """The source of what first arrived there; None if nothing did."""
-    for hop, step in trace.steps:
-        if hop.room == dst and step.stage == "deliver" and getattr(step.what, "kind", "") in ARRIVALS:
-            ip = innermost(step.packet)
-            return ip.src if ip is not None else None
-    return None
-
-
 def _where(trace: Trace) -> tuple[tuple[str, str], ...]:
     """The steps that set up a translation or ended something, each with the table entry that decided."""
     found: dict[tuple[str, str], None] = {}
@@ -218,16 +235,18 @@ def _where(trace: Trace) -> tuple[tuple[str, str], ...]:
         for line in (line for hop in section.hops for line in lines(hop)):
             by = getattr(line.step.what, "by", None)
             if line.step.stage == "nat" and by is not None:
-                found[section.room, f"nat {line.words} by {by.chain} {by.number}: {_rule(by)}"] = None
+                found[section.room, f"nat {line.words} by {_rule(by)}"] = None
             elif line.step.stage in ("drop", "unsupported"):
                 found[section.room, f"{line.step.stage} {line.words}"] = None
     return tuple(found)
 
 
-def _rule(hit: Hit) -> str:
-    """A rule without its comments, which may be long."""
-    rule = replace(hit.rule, matches=tuple(m for m in hit.rule.matches if m.name != "comment"))
-    return str(rule).removeprefix(f"-A {hit.chain} ")
+def _rule(by: object) -> str:
+    """What decided, a rule of iptables without its comments, which may be long."""
+    if not isinstance(by, Hit) or not isinstance(by.rule, Rule):
+        return str(by)
+    rule = replace(by.rule, matches=tuple(m for m in by.rule.matches if m.name != "comment"))
+    return f"{by.chain} {by.number}: {str(rule).removeprefix(f'-A {by.chain} ')}"
 
 
 def _by_case(breaches: Sequence[Breach]) -> Iterator[tuple[Case, list[Breach]]]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from packetwalk import data, text
 from packetwalk.addr import ANY, IPv4
-from packetwalk.packet import Packet
+from packetwalk.packet import Packet, innermost
 from packetwalk.totals import Totals, totals
 
 
@@ -99,6 +99,10 @@ class Step(NamedTuple):
 
 TERMINAL = frozenset({"transmit", "deliver", "hold", "drop", "unsupported", "consume"})
 """Stages that end a branch (a `transmit` of a virtual device goes on in the same room)."""
+
+
+ARRIVALS = ("echo-request", "datagram", "segment")
+"""Deliveries of what somebody sent, by their kind; others are answers, errors and ARP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +248,13 @@ class Trace:
     def nat(self) -> list[tuple[str, Step]]:
         """(room, step) of every rewrite by NAT: `step.what` is the connection and, for its first packet, the rule."""
         return [(hop.room, step) for hop, step in self.steps if step.stage == "nat"]
+
+    def source_seen(self, room: str = "") -> IPv4 | None:
+        """The source of the first packet that a socket, or a kernel's echo, was given in a room, in any if none is
+        named; None if none was."""
+        arrived = (step for hop, step in self.steps if room in ("", hop.room) and step.stage == "deliver")
+        ips = (innermost(step.packet) for step in arrived if getattr(step.what, "kind", "") in ARRIVALS)
+        return next((ip.src for ip in ips if ip is not None), None)
 
     @property
     def unsupported(self) -> list[tuple[str, Unsupported]]:

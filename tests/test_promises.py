@@ -9,7 +9,7 @@ from packetwalk.cni import MODES, parse
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import default_cluster
 from packetwalk.network import Network
-from packetwalk.promises import ADDRESS, AGENTS, PODS, PROMISES, conformance
+from packetwalk.promises import ADDRESS, AGENTS, HOST_PODS, PODS, PROMISES, conformance
 
 
 def network(mode: str, *lines: str, racks: int = 1) -> Network:
@@ -56,7 +56,7 @@ def test_an_agent_that_does_not_reach_its_pod() -> None:
     report = conformance(network("calico-ipip", "node-1 iptables -I OUTPUT 1 -d 10.244.0.0/16 -j DROP"))
     assert [report.broken(p) for p in PROMISES] == [0, 2, 0]
     (breach,) = report.breaches
-    assert breach.promise == AGENTS and breach.what.startswith("node-1 does not reach a: ")
+    assert breach.promise == AGENTS and breach.what.startswith("node-1/kubelet does not reach a: ")
 
 
 def test_only_the_ports_change() -> None:
@@ -77,6 +77,10 @@ def test_the_report_in_words_and_as_data() -> None:
     assert "node-1 > node-2: a > b, and 1 pair like it" in lines
     data = report.to_dict()
     assert data["kept"] is False and [p["kept"] for p in data["promises"]] == [False, True, False]
+    assert [(w["src"], w["dst"], w["pairs"]) for w in data["walks"]] == [
+        ("a", "c", 2), ("a", "b", 2), ("b", "a", 2), ("node-1/kubelet", "a", 2), ("node-2/kubelet", "b", 1),
+    ]  # fmt: skip
+    assert data["walks"][0]["walk"] == "a > node-1 > c > node-1 > a : reply ttl 64"
     assert {(b["src"], b["dst"], b["pairs"]) for b in data["breaches"]} == {("a", "b", 2), ("b", "a", 2)}
 
 
@@ -86,6 +90,44 @@ def test_pods_that_do_not_listen_are_left_out_and_said() -> None:
     report = conformance(build(cluster), tcp=80)
     assert (report.pods, report.left_out) == (3, ["1 pod without a listener on tcp port 80"])
     assert str(report).endswith("\nleft out: 1 pod without a listener on tcp port 80")
+
+
+def beside(mode: str) -> Network:
+    """Two nodes with a pod and a pod on the host's network each."""
+    cluster = pw.Cluster(2, parse(mode))
+    for node in (1, 2):
+        cluster.pod(f"p{node}", node, listen=80)
+        cluster.pod(f"h{node}", node, listen=8080, host_network=True)
+    return build(cluster)
+
+
+ACROSS = {"flannel-vxlan": 4, "calico-ipip": 4, "calico-bgp": 2, "geneve": 2}
+
+
+@pytest.mark.parametrize(("mode", "broken"), ACROSS.items())
+def test_pods_on_the_hosts_network_are_told_apart(mode: str, broken: int) -> None:
+    """Kubernetes promises it for them, too; masquerading towards nodes and addresses of tunnels stand against it."""
+    report = conformance(beside(mode))
+    assert report.kept and report.pods == 4
+    assert (report.pairs(PODS), report.pairs(HOST_PODS)) == (2, 10)
+    across = [b.case for b in report.breaches if b.case.nodes[0] != b.case.nodes[1]]
+    assert len({case.ends for case in across}) == broken
+    assert not conformance(beside(mode), host_network=True).kept
+
+
+def test_what_hides_pods_from_host_network_pods_elsewhere() -> None:
+    report = conformance(beside("calico-ipip"), host_network=True)
+    said = {(b.case.ends, b.what) for b in report.breaches}
+    assert (("p1", "h2"), "h2 sees 192.168.56.11, p1's own address is 10.244.189.129") in said
+    assert (("h1", "p2"), "p2 sees 10.244.189.128, h1's own address is 192.168.56.11") in said
+    assert not any(set(b.case.ends) == {"h1", "h2"} for b in report.breaches)
+
+
+def test_a_line_says_what_does_not_count() -> None:
+    lines = str(conformance(beside("flannel-vxlan"))).splitlines()
+    assert lines[4].startswith("  4 broken  the same with pods on the host's network    ")
+    assert lines[5] == "  4 counts only if that is asked for; it begins with: h2 is reached through NAT at node-1"
+    assert len(lines) == 6
 
 
 @pytest.mark.parametrize("name", ["S2-flannel-hostgw", "S3-flannel-vxlan", "S4-calico-bgp", "S5-calico-ipip"])

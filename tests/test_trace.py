@@ -128,3 +128,8 @@ def test_what_was_learned_is_there_afterwards_and_can_be_walked_on() -> None:
     again = pw.walk(cold.after, flow, cold=True)
     assert any(step.stage == "hold" for _, step in cold.steps)
     assert not any(step.stage == "hold" for _, step in again.steps)
+
+
+def test_whom_a_room_saw(trace: pw.Trace) -> None:
+    assert trace.source_seen("b") == trace.source_seen() == pw.address_of(pw.load_snapshot(pw.SAMPLE), "a")
+    assert trace.source_seen("node-1") is None and trace.source_seen("a") is None

@@ -37,13 +37,17 @@ def conformance(
     sets: SetOption = None,
     udp: Annotated[int | None, typer.Option("--udp", metavar="PORT", help="To pods that listen on that port.")] = None,
     tcp: Annotated[int | None, typer.Option("--tcp", metavar="PORT", help="The same, by connections.")] = None,
+    host_network: Annotated[
+        bool, typer.Option("--host-network", help="What pods on the host's network break counts, too.")
+    ] = False,
     seed: SeedOption = 0,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FORMAT", help="text|json.")] = "text",
 ) -> None:
-    """Walk between all pods, and from each node to its pods: does the network keep Kubernetes' promises?
+    """Ask a network for Kubernetes' three promises.
 
     Every pod reaches every pod without NAT; agents on a node reach the pods on it; the address of a pod is the one
-    others see. Pods that no table tells apart are walked once. By echo requests unless there is a port.
+    others see. Pods that no table tells apart are walked once. By echo requests unless there is a port. Most CNIs hide
+    pods from host-network pods of other nodes, or these behind a tunnel's address: that is told apart.
 
     \b
     Examples:
@@ -62,7 +66,7 @@ def conformance(
     within("--udp", udp, 1, 65535)
     within("--tcp", tcp, 1, 65535)
     network = load_network(snapshot, seed, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
-    report = examine(network, udp=udp or 0, tcp=tcp or 0)
+    report = examine(network, udp=udp or 0, tcp=tcp or 0, host_network=host_network)
     if not report.pods:
         why = f" that listens on {report.protocol}" if report.left_out else ""
         raise BadInput(f"{network.name or 'the network'} has no pod{why}")
