@@ -9,7 +9,7 @@ import pytest
 
 from packetwalk.cni import MODES
 from packetwalk.engine.walk import walk
-from tests.walks import KINDS, Kind, cell, cluster, table, way
+from tests.walks import KINDS, Kind, cell, network, table, way
 
 TUNNELS = {
     "flannel-vxlan": "flannel.1", "flannel-ipip": "flannel.ipip", "calico-ipip": "tunl0",
@@ -28,23 +28,28 @@ def expected(kind: Kind, mode: str) -> str:
         "pod to its own service": "dropped (BRIDGE_NON_FORWARDING)" if mode == "flat-bridge" else local,
         "node to ClusterIP": remote,
         "outside to NodePort, pod elsewhere": remote,
-        "same, policy Local": "dropped (NETFILTER_DROP)",
-        "same, pod on that node": "client",
+        "same, Local, pod elsewhere": "dropped (NETFILTER_DROP)",
+        "same, Local, pod on that node": "client",
+        "LoadBalancer in layer 2": remote,
+        "LoadBalancer of a cloud": remote,
+        "same, policy Local": "client",
         "pod to outside": "node" if hides else "pod, no answer",
-        "same, without masquerade": "node" if mode.startswith("flannel") else "pod, no answer",
+        "same, without masquerade": "pod, no answer",
         "pod to another node": "node" if hides else "pod",
-        "node to its own pod": local,
-        "node to a pod elsewhere": remote,
+        "kubelet to a pod of its node": local,
+        "host-network pod to pod elsewhere": remote,
+        "pod to host-network pod elsewhere": "node" if hides else "pod",
+        "pod to ClusterIP of host-network pod": "node" if hides else "pod",
     }.get(kind.words, "pod")
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.words)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.words} {kind.balancer}".rstrip())
 @pytest.mark.parametrize("mode", MODES)
 def test_a_kind_of_traffic_in_a_mode(mode: str, kind: Kind) -> None:
-    network = cluster(mode, plain=kind.plain)
-    trace = walk(network, kind.src, kind.dst)
-    assert cell(trace, network) == expected(kind, mode)
-    found = way(trace, network)
+    where = network(kind, mode)
+    trace = walk(where, kind.src, kind.dst)
+    assert cell(trace, where) == expected(kind, mode)
+    found = way(trace, where)
     assert found.startswith(kind.way) or (not trace.delivered and kind.way.startswith(found))
 
 

@@ -6,25 +6,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import groupby
 from typing import NamedTuple
 
 from packetwalk.addr import IPv4
 from packetwalk.cni import MODES, parse
 from packetwalk.engine.walk import walk
+from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster
 from packetwalk.network import Network
-from packetwalk.packet import innermost
 from packetwalk.trace import Trace
-
-ARRIVALS = ("echo-request", "datagram", "segment")
 
 
 class Kind(NamedTuple):
     """A kind of traffic. way: the nodes, pods and hosts that request and answer pass.
 
-    plain: by a CNI that does not hide pods behind their node, if it can be told so.
+    plain: by a CNI that does not hide pods behind their node, if it can be told so. balancer: who
+    leads to nodes what is for a service of type LoadBalancer.
     """
 
     words: str
@@ -32,6 +32,7 @@ class Kind(NamedTuple):
     dst: str
     way: str
     plain: bool = False
+    balancer: str = ""
 
 
 KINDS = (
@@ -41,27 +42,45 @@ KINDS = (
     Kind("pod to its own service", "a", "own:80", "a node-1 a node-1 a"),
     Kind("node to ClusterIP", "node-1", "web:80", "node-1 node-2 b node-2 node-1"),
     Kind("outside to NodePort, pod elsewhere", "out", "node-1:30080", "out node-1 node-2 b node-2 node-1 out"),
-    Kind("same, policy Local", "out", "node-1:30081", "out node-1"),
-    Kind("same, pod on that node", "out", "node-2:30081", "out node-2 b node-2 out"),
+    Kind("same, Local, pod elsewhere", "out", "node-1:30081", "out node-1"),
+    Kind("same, Local, pod on that node", "out", "node-2:30081", "out node-2 b node-2 out"),
+    Kind("LoadBalancer in layer 2", "out", "balanced:80", "out node-1 node-2 b node-2 node-1 out", balancer="l2"),
+    Kind("same, policy Local", "out", "nearby:80", "out node-2 b node-2 out", balancer="l2"),
+    Kind("LoadBalancer of a cloud", "out", "balanced:80", "out lb node-1 node-2 b node-2 node-1 lb out",
+         balancer="cloud"),
+    Kind("same, policy Local", "out", "nearby:80", "out lb node-2 b node-2 lb out", balancer="cloud"),
     Kind("pod to outside", "a", "out", "a node-1 out node-1 a"),
     Kind("same, without masquerade", "a", "out", "a node-1 out", plain=True),
     Kind("pod to another node", "a", "node-2", "a node-1 node-2 node-1 a"),
-    Kind("node to its own pod", "node-1", "a", "node-1 a node-1"),
-    Kind("node to a pod elsewhere", "node-1", "b", "node-1 node-2 b node-2 node-1"),
-)
-PLAIN = {"calico": ":nat_outgoing=false"}
+    Kind("kubelet to a pod of its node", "node-1/kubelet", "a:80", "node-1 a node-1"),
+    Kind("host-network pod to pod elsewhere", "proxy", "b:80", "node-1 node-2 b node-2 node-1"),
+    Kind("pod to host-network pod elsewhere", "b", "proxy:8080", "b node-2 node-1 node-2 b"),
+    Kind("pod to ClusterIP of host-network pod", "b", "front:80", "b node-2 node-1 node-2 b"),
+)  # fmt: skip
+PLAIN = {"calico": ":nat_outgoing=false", "flannel": ":ip_masq=false"}
 """What tells a CNI not to, by how the names of its modes begin."""
 
 
-def cluster(mode: str, *, plain: bool = False) -> Network:
-    """Pods a and c on node-1, b on node-2; services in front of b, and of a."""
+@cache
+def cluster(mode: str, *, plain: bool = False, balancer: str = "") -> Network:
+    """Pods a and c on node-1, b on node-2, proxy on the network of node-1; services in front of b, a and proxy."""
     option = next((o for begin, o in PLAIN.items() if plain and mode.startswith(begin)), "")
-    made = Cluster(2, parse(f"{mode}{option}"))
+    made = Cluster(2, parse(f"{mode}{option}"), load_balancer=LoadBalancer(balancer) if balancer else None)
     a, _, b = (made.pod(name, node, listen=80) for name, node in (("a", 1), ("c", 1), ("b", 2)))
     made.service("web", 80, pods=[b], node_port=30080)
     made.service("local", 80, pods=[b], node_port=30081, external_traffic_policy="Local")
     made.service("own", 80, pods=[a])
+    front = made.pod("proxy", 1, listen=8080, host_network=True)
+    made.service("front", 80, pods=[front], target_port=8080)
+    if balancer:
+        made.service("balanced", 80, pods=[b], type="LoadBalancer")
+        made.service("nearby", 80, pods=[b], type="LoadBalancer", external_traffic_policy="Local")
     return build(made)
+
+
+def network(kind: Kind, mode: str) -> Network:
+    """The cluster that a kind of traffic is walked in."""
+    return cluster(mode, plain=kind.plain, balancer=kind.balancer)
 
 
 def way(trace: Trace, network: Network) -> str:
@@ -70,17 +89,8 @@ def way(trace: Trace, network: Network) -> str:
     return " ".join(room for room, _ in groupby(r for r in rooms if network.roles[r] in ("node", "pod", "host")))
 
 
-def seen(trace: Trace) -> IPv4 | None:
-    """The source of what first arrived somewhere; None if nothing did."""
-    for _, step in trace.steps:
-        if step.stage == "deliver" and getattr(step.what, "kind", "") in ARRIVALS:
-            ip = innermost(step.packet)
-            return ip.src if ip is not None else None
-    return None
-
-
 def whose(network: Network, addr: IPv4) -> str:
-    """What has an address: `pod`, `client` (outside), `node`, or the device of a node that is not its card."""
+    """Whose an address is: `pod`, `client` (outside), `node`, or the device of a node that is not its card."""
     for room in network:
         for device in room.devices.values():
             if any(a.local == addr for a in device.addrs):
@@ -91,7 +101,7 @@ def whose(network: Network, addr: IPv4) -> str:
 
 def cell(trace: Trace, network: Network) -> str:
     """What the receiver saw as source; and if no answer came, that, or why nothing arrived."""
-    source = seen(trace)
+    source = trace.source_seen()
     if source is None:
         return f"dropped ({trace.drops[0][1].what.reason})" if trace.drops else "lost"  # type: ignore[attr-defined]
     return whose(network, source) if trace.delivered else f"{whose(network, source)}, no answer"
@@ -99,8 +109,7 @@ def cell(trace: Trace, network: Network) -> str:
 
 def column(mode: str) -> list[str]:
     """The cells of a mode, one for each kind."""
-    networks = {plain: cluster(mode, plain=plain) for plain in (False, True)}
-    return [cell(walk(networks[k.plain], k.src, k.dst), networks[k.plain]) for k in KINDS]
+    return [cell(walk(network(kind, mode), kind.src, kind.dst), network(kind, mode)) for kind in KINDS]
 
 
 def table() -> Iterator[str]:
