@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli", "teach"),
     ("__init__",),
-    ("prove", "promises"),
+    ("prove", "promises", "planned"),
     ("predict", "judge", "source"),
     ("document",),
     ("engine", "view", "kube", "cni", "snapshot", "kernel"),
@@ -69,12 +69,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "cli": ("", "answer", "compare", "conformance", "explain", "fetch", "options", "prove", "tables", "walk"),
+    "cli": ("", "answer", "compare", "conformance", "explain", "fetch", "options", "plan", "prove", "tables", "walk"),
     "engine": ("", "sim", "branches", "costs", "fetch", "walk"),
     "view": ("", "compare", "html", "pcap", "stages", "table"),
     "document": ("", "endpoints", "kinds", "model", "objects", "problems", "slips", "tree"),
     "kube": ("", "balancer", "build", "chance", "cidr", "cluster", "controlplane", "coredns", "dns", "fabric",
-             "ingress", "ingress_nginx", "kubeproxy", "layout", "rules", "service", "workload", "zone"),
+             "ingress", "ingress_nginx", "kubeproxy", "layout", "plan", "rules", "service", "workload", "zone"),
     "apps": ("", "client", "dns", "http", "nameserver", "program", "resolver"),
     "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),
     "snapshot": ("", "iproute", "links", "iptables_save", "ipset_save", "reader"),

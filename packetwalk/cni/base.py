@@ -19,6 +19,17 @@ class Need(NamedTuple):
     without: str
 
 
+class Share(NamedTuple):
+    """How pod addresses come to nodes: in ranges (`unit`: what they are called) of `length` bits, of which `lost`
+    addresses each go to no pod. own: addresses a node takes for itself; most: ranges that a node may hold."""
+
+    length: int
+    lost: int = 3  # host-local: the network, the gateway, the broadcast address
+    own: int = 0
+    most: int = 1
+    unit: str = "node range"
+
+
 POD_ADDRESSES = Need(
     "let frames with pod addresses through (clouds check sources and destinations)",
     "pods on other nodes are out of reach",
@@ -69,6 +80,19 @@ class Cni(Protocol):
 
     def ipam(self, plan: Layout) -> Ipam:
         """Who gives out pod ranges and addresses."""
+
+    def share(self, node_mask: int) -> Share:
+        """How that goes where the controller manager's node-cidr-mask-size is `node_mask`."""
+        return Share(node_mask)
+
+    def settings(self, pods: Prefix) -> tuple[str, ...]:
+        """What its own configuration says about a pod range."""
+        return ()
+
+    @property
+    def masquerades(self) -> str:
+        """What hides pods behind their node from the outside; empty where nothing does."""
+        return ""
 
     def setup_node(self, host: Host) -> None:
         """The daemon starts on a node."""

@@ -12,6 +12,7 @@ from packetwalk.cni.base import ONE_SEGMENT, ONE_SUBNET, POD_ADDRESSES, Cni, Nee
 from packetwalk.cni.ipam import HostLocal
 
 if TYPE_CHECKING:
+    from packetwalk.addr import Prefix
     from packetwalk.kube.build import Host, Sandbox
     from packetwalk.kube.layout import Layout, Place
     from packetwalk.netns.shared import Shared
@@ -49,7 +50,17 @@ class FlatBridge(Cni):
         return (ONE_SEGMENT if self.segment else ONE_SUBNET), POD_ADDRESSES
 
     def ipam(self, plan: Layout) -> HostLocal:
-        return HostLocal(plan.pod_cidr)
+        return HostLocal(plan.pod_cidr, plan.node_mask)
+
+    def settings(self, pods: Prefix) -> tuple[str, ...]:
+        """The plugin's file on each node, and who routes."""
+        each = "ip route add RANGE via NODE for each other node"
+        routes = "all nodes on one segment" if self.segment else f"on every node: {each}"
+        return "/etc/cni/net.d/10-bridge.conf: ipam: host-local, subnet: the node's spec.podCIDR", routes
+
+    @property
+    def masquerades(self) -> str:
+        return "ipMasq of the bridge plugin" if self.ip_masq else ""
 
     def _length(self, host: Host) -> int:
         """The prefix length of the pods' addresses and the bridge's."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from packetwalk.addr import Mac, Prefix
 from packetwalk.cni import felix
 from packetwalk.cni.attach import routed_pod
-from packetwalk.cni.base import BGP, BLOCK_ROUTES, POD_ADDRESSES, Cni, Need, check_mtu, tunnel, within
+from packetwalk.cni.base import BGP, BLOCK_ROUTES, POD_ADDRESSES, Cni, Need, Share, check_mtu, tunnel, within
 from packetwalk.cni.ipam import Blocks
 from packetwalk.netns.device import Ipip, Vxlan
 
@@ -83,6 +83,24 @@ class Calico(Cni):
         if missing := next((r for r in self.reflectors if r not in names), None):
             raise ValueError(f"route reflector {missing!r} is no node; there are {', '.join(sorted(names))}")
         return Blocks(plan.pod_cidr, self.block_size)
+
+    def share(self, node_mask: int) -> Share:
+        """Blocks as a node needs them; the controller manager's ranges are not used."""
+        return Share(self.block_size, 0, 1 if self.device else 0, Blocks.MOST, "block")
+
+    def settings(self, pods: Prefix) -> tuple[str, ...]:
+        """The environment of calico-node, from which it makes the first pool."""
+        when = "CrossSubnet" if self.cross_subnet else "Always"
+        encaps = {name: when if self.encap == name else "Never" for name in ("ipip", "vxlan")}
+        return (
+            f"calico-node: CALICO_IPV4POOL_CIDR={pods} CALICO_IPV4POOL_BLOCK_SIZE={self.block_size}",
+            f"calico-node: CALICO_IPV4POOL_IPIP={encaps['ipip']} CALICO_IPV4POOL_VXLAN={encaps['vxlan']} "
+            f"CALICO_IPV4POOL_NAT_OUTGOING={str(self.nat_outgoing).lower()}",
+        )
+
+    @property
+    def masquerades(self) -> str:
+        return "cali-nat-outgoing" if self.nat_outgoing else ""
 
     def _mtu(self, host: Host) -> int:
         """Set once for the worst case: crossing a subnet counts as enabled (int_dataplane.go)."""

@@ -11,6 +11,7 @@ from packetwalk.cni.ipam import HostLocal
 from packetwalk.netns.device import Ipip, Vxlan
 
 if TYPE_CHECKING:
+    from packetwalk.addr import Prefix
     from packetwalk.kube.build import Host, Sandbox
     from packetwalk.kube.layout import Layout, Place
     from packetwalk.netns.shared import Shared
@@ -59,7 +60,15 @@ class Flannel(Cni):
         return (*tunnel(what, BACKENDS[self.backend]), *((POD_ADDRESSES,) if self.direct_routing else ()))
 
     def ipam(self, plan: Layout) -> HostLocal:
-        return HostLocal(plan.pod_cidr)
+        return HostLocal(plan.pod_cidr, plan.node_mask)
+
+    def settings(self, pods: Prefix) -> tuple[str, ...]:
+        """net-conf.json of its ConfigMap."""
+        return (f'kube-flannel-cfg: net-conf.json: {{"Network": "{pods}", "Backend": {{"Type": "{self.backend}"}}}}',)
+
+    @property
+    def masquerades(self) -> str:
+        return "FLANNEL-POSTRTG" if self.ip_masq else ""
 
     def _mtu(self, host: Host) -> int:
         return self.mtu or host.mtu - BACKENDS[self.backend]

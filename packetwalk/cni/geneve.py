@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packetwalk.cni.attach import routed_pod
-from packetwalk.cni.base import Cni, Need, check_mtu, tunnel, within
+from packetwalk.cni.base import Cni, Need, Share, check_mtu, tunnel, within
 from packetwalk.cni.ipam import Blocks
 from packetwalk.netns.device import Geneve as Device
 
@@ -51,6 +51,9 @@ class Geneve(Cni):
                 f"so {MOST_NODES} are the most"
             )
         return Blocks(plan.pod_cidr, self.block_size)
+
+    def share(self, node_mask: int) -> Share:
+        return Share(self.block_size, 0, 1, Blocks.MOST, "block")
 
     def setup_node(self, host: Host) -> None:
         host.netns.sysctl("net.ipv4.ip_forward", 1)

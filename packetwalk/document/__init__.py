@@ -80,6 +80,7 @@ class ClusterFile:
             LoadBalancer(**d.load_balancer.model_dump()) if d.load_balancer is not None else None,
             d.api_endpoint, d.api_balancer,
             dns, [Ingress(**i.model_dump()) for i in d.ingresses], controller,
+            node_mask=d.node_mask,
         )  # fmt: skip
         if self.objects is not None:
             cluster = _joined(cluster, self.objects, d.model_fields_set)

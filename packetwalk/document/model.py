@@ -327,6 +327,7 @@ class Document(Part):
     pod_cidr: Cidr = Field(default="", description="10.244.0.0/16 if left out and large enough.")
     service_cidr: Cidr = "10.96.0.0/12"
     node_cidr: Cidr = Field(default="", description="192.168.56.0/21 if left out and large enough.")
+    node_mask: int = Field(default=24, ge=8, le=30, description="The length of a node's pod range.")
     outside: Cidr = Field(default="203.0.113.0/24", description="The network of the host `out` behind the router.")
     link: LinkPart = Field(default=LinkPart(), description="Joins nodes to switches.")
     uplink: LinkPart = Field(default=LinkPart(), description="Joins switches and routers.")

@@ -122,6 +122,7 @@ class Cluster:
 
     nodes, racks: how many, or which. spines: 0 joins the racks by one router; more make every rack's switch a router
     (a leaf) that is wired to each spine. pod_cidr, node_cidr: the usual ones that are large enough, where empty.
+    node_mask: the length of the pod range that a node gets (node-cidr-mask-size), where the CNI has use for such.
     link joins nodes to switches, uplink switches and routers. nic: what a node's network card is called. outside: the
     network of the host `out`, beyond the cluster's router. kube_proxy: its settings, on every node; it writes where
     there are services. load_balancer: who serves services of type LoadBalancer; nobody where it is None.
@@ -142,6 +143,7 @@ class Cluster:
     nic: str = "eth0"
     outside: str = "203.0.113.0/24"
     seed: int = 0
+    node_mask: int = field(default=24, kw_only=True)
     pods: list[Pod] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
     kube_proxy: KubeProxy = field(default_factory=KubeProxy)

@@ -47,6 +47,7 @@ class Layout(NamedTuple):
     pod_cidr: Prefix
     service_cidr: Prefix
     outside: Prefix
+    node_mask: int
 
 
 def layout(cluster: Cluster) -> Layout:
@@ -63,7 +64,7 @@ def layout(cluster: Cluster) -> Layout:
     placed = _addressed(nodes, seats, places)
     pod_cidr = _pod_cidr(cluster, len(nodes))
     services, outside = _network("service CIDR", cluster.service_cidr), _network("outside network", cluster.outside)
-    found = Layout(tuple(places.values()), placed, pod_cidr, services, outside)
+    found = Layout(tuple(places.values()), placed, pod_cidr, services, outside, cluster.node_mask)
     check_apart({
         **_elsewhere(cluster, found),
         "pod CIDR": found.pod_cidr, "service CIDR": found.service_cidr, "outside network": found.outside,
@@ -172,11 +173,13 @@ def _addressed(nodes: Sequence[Node], seats: dict[str, str], places: dict[str, P
 
 
 def _pod_cidr(cluster: Cluster, nodes: int) -> Prefix:
-    """The pod CIDR given, or the first of the usual ones that has a /24 for each node and one to spare."""
+    """The pod CIDR given, or the first of the usual ones that has a range for each node and one to spare."""
+    if not 8 <= cluster.node_mask <= 30:
+        raise ValueError(f"node_mask {cluster.node_mask} is out of range: 8 to 30 was expected")
     if cluster.pod_cidr:
         return _network("pod CIDR", cluster.pod_cidr)
     usual = [Prefix.parse(text) for text in POD_CIDRS]
-    return next((p for p in usual if nodes < 1 << (24 - p.length)), usual[-1])
+    return next((p for p in usual if nodes < 1 << max(cluster.node_mask - p.length, 0)), usual[-1])
 
 
 def _check_api_endpoint(cluster: Cluster, seats: Sequence[Seat]) -> None:

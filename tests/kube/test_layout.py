@@ -3,6 +3,7 @@
 import pytest
 
 from packetwalk.cni import find
+from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Node, Pod, Rack, default_cluster
 from packetwalk.kube.layout import layout
 
@@ -36,11 +37,23 @@ def test_given_addresses_are_kept_and_passed_over() -> None:
     assert [p.switches for p in plan.places] == [("tor-1",), ("tor-2",)]
 
 
+def test_ranges_of_nodes_are_as_long_as_asked_for() -> None:
+    """300 pods do not fit into a /24."""
+    cluster = Cluster(2, CNI, node_mask=23)
+    for number in range(300):
+        cluster.pod(f"p{number}", 1)
+    network = build(cluster)
+    assert "10.244.2.0/23 dev cni0" in network["node-1"].routes
+    assert "10.244.4.0/23 via 192.168.56.12" in network["node-1"].routes
+    assert str(layout(Cluster(200, CNI, node_mask=23)).pod_cidr) == "10.128.0.0/9"  # of a /16 there are 128
+
+
 BAD = [
     (Cluster([], CNI), "a cluster needs a node"),
     (Cluster([Node("n"), Node("n")], CNI), "two nodes are called 'n'"),
     (Cluster(1, CNI, [Rack("r"), Rack("r")]), "two racks are called 'r'"),
     (Cluster(1, CNI, []), "a cluster needs a rack"),
+    (Cluster(1, CNI, node_mask=31), "node_mask 31 is out of range: 8 to 30 was expected"),
     (Cluster(1, CNI, 0), "0 racks: 1 or more was expected"),
     (Cluster(1, CNI, pods=[Pod("p", "node-1"), Pod("p", "node-1")]), "two pods are called 'p'"),
     (Cluster(1, CNI, pods=[Pod("node-1", "node-1")]), "two rooms are called 'node-1'"),
