@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from packetwalk.addr import IPv4
 from packetwalk.apps import http
@@ -15,6 +15,7 @@ from packetwalk.apps.resolver import ADDRESSES, ResolvConf, Resolved, resolve
 from packetwalk.hint import unknown
 
 SCHEMES = ("http", "dns", "tcp")
+PLAIN = "/?:@!$&'()*+,;=-._~%[]"  # characters of a path or query that stay as they are (RFC 3986 3.3, 3.4)
 TYPES = ("A", "AAAA", "SRV", "PTR", "CNAME", "SOA", "TXT", "MX")
 
 
@@ -44,11 +45,13 @@ class Url:
             type = parse_qs(parts.query).get("type", [""])[0].upper()
             if type and type not in TYPES:
                 raise ValueError(f"{text!r}: {unknown('type of record', type, TYPES)}")
+        if not host.isascii():
+            raise ValueError(f"{text!r}: a name of ASCII letters was expected (RFC 5891 says which), not {host!r}")
         if not host:
             raise ValueError(f"{text!r}: a name was expected behind {parts.scheme}:")
         if parts.scheme == "tcp" and not port:
             raise ValueError(f"{text!r}: a port was expected behind the name")
-        path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+        path = quote(f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}", safe=PLAIN)
         return cls(parts.scheme, host, port or {"http": http.PORT, "dns": DNS_PORT}.get(parts.scheme, 0), path, type)
 
     @property

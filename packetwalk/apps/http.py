@@ -12,17 +12,19 @@ if TYPE_CHECKING:
     import h11
 
 PORT = 80
+LATIN = "latin-1"  # header bytes that are no ASCII keep their value (RFC 9110 5.5)
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 REASONS = {200: "OK", 404: "Not Found", 502: "Bad Gateway", 503: "Service Temporarily Unavailable"}
 UPSTREAM_TIMEOUT = 5_000_000_000  # ns: nginx as an ingress connects for 5 s (proxy-connect-timeout)
 
 
 class Request(NamedTuple):
-    """A request without a body."""
+    """A request, whole."""
 
     method: str
     path: str
     headers: Headers
+    body: bytes = b""
 
     def header(self, name: str) -> str:
         """The value of a header, empty without it."""
@@ -64,7 +66,7 @@ class WebServer:
             told = request.header("x-forwarded-for")
             body = f"{self.name} saw {peer.addr}:{peer.port}{f', forwarded for {told}' if told else ''}"
             yield Say(f"{request}: {body}")
-            yield from _respond(wire, Response(200, f"{body}\n"))
+            yield from _respond(wire, request, Response(200, f"{body}\n"))
 
 
 class Backend(NamedTuple):
@@ -101,7 +103,7 @@ class Proxy:
                 response = Response(404, "default backend - 404")
             else:
                 response = yield from _passed_on(request, peer, backend, memory)
-            yield from _respond(wire, response)
+            yield from _respond(wire, request, response)
 
     def _backend(self, request: Request) -> Backend | None:
         """The rule that takes the request: one that names its host, and then the longest path, goes first."""
@@ -125,7 +127,7 @@ def _passed_on(request: Request, peer: Peer, backend: Backend, memory: dict[obje
     turn = memory.get(backend, 0)
     assert isinstance(turn, int)
     memory[backend] = turn + 1
-    forwarded = Request(request.method, request.path, _forwarded(request, peer))
+    forwarded = request._replace(headers=_forwarded(request, peer))
     for n in range(count):
         addr, port = backend.endpoints[(turn + n) % count]
         yield Say(f"{forwarded} to {backend.service} at {addr}:{port}")
@@ -152,8 +154,9 @@ def _fetched(addr: IPv4, port: int, request: Request, timeout: int) -> Program[R
 
     wire = h11.Connection(h11.CLIENT)
     fd = yield Connect("tcp", addr, port)
-    yield Send(fd, _bytes(wire, h11.Request(method=request.method, target=request.path, headers=list(request.headers)))
-               + _bytes(wire, h11.EndOfMessage()))  # fmt: skip
+    headers = [(name.encode(LATIN), value.encode(LATIN)) for name, value in request.headers]
+    head = h11.Request(method=request.method, target=request.path.encode(LATIN), headers=headers)
+    yield Send(fd, _bytes(wire, head, *([h11.Data(data=request.body)] if request.body else []), h11.EndOfMessage()))
     status, body = 0, b""
     try:
         while not isinstance(event := wire.next_event(), h11.EndOfMessage):
@@ -187,8 +190,10 @@ def _request(wire: h11.Connection) -> Program[Request | None]:
             if event is h11.NEED_DATA:
                 wire.receive_data((yield Receive(CLIENT)))
             elif isinstance(event, h11.Request):
-                headers = tuple((n.decode("latin-1"), v.decode("latin-1")) for n, v in event.headers.raw_items())
-                request = Request(event.method.decode(), event.target.decode("latin-1"), headers)
+                headers = tuple((n.decode(LATIN), v.decode(LATIN)) for n, v in event.headers.raw_items())
+                request = Request(event.method.decode(), event.target.decode(LATIN), headers)
+            elif isinstance(event, h11.Data) and request is not None:
+                request = request._replace(body=request.body + event.data)
             elif isinstance(event, h11.ConnectionClosed):
                 return None
     except (h11.RemoteProtocolError, Failed):
@@ -196,15 +201,20 @@ def _request(wire: h11.Connection) -> Program[Request | None]:
     return request
 
 
-def _respond(wire: h11.Connection, response: Response) -> Program[None]:
+def _respond(wire: h11.Connection, request: Request, response: Response) -> Program[None]:
     import h11
 
-    body = response.body.encode()
+    body = response.body.encode() if request.method != "HEAD" else b""
     headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
     head = h11.Response(status_code=response.status, headers=headers, reason=REASONS.get(response.status, ""))
-    events = [head, *([h11.Data(data=body)] if body else []), h11.EndOfMessage()]
-    yield Send(CLIENT, b"".join(_bytes(wire, event) for event in events))
+    yield Send(CLIENT, _bytes(wire, head, *([h11.Data(data=body)] if body else []), h11.EndOfMessage()))
 
 
-def _bytes(wire: h11.Connection, event: h11.Event) -> bytes:
-    return wire.send(event) or b""
+def _bytes(wire: h11.Connection, *events: h11.Event) -> bytes:
+    """Events as bytes. Failed("EPROTO") for what the other side's message does not allow."""
+    import h11
+
+    try:
+        return b"".join(wire.send(event) or b"" for event in events)
+    except h11.LocalProtocolError:
+        raise Failed("EPROTO") from None

@@ -13,6 +13,7 @@ from packetwalk.apps.client import Url
     ("tcp://db:5432", Url("tcp", "db", 5432)),
     ("dns:web.prod?type=srv", Url("dns", "web.prod", 53, "web.prod?type=srv", "SRV")),
     ("dns://web.prod", Url("dns", "web.prod", 53)),
+    ("http://web/a b/ä?q=%20", Url("http", "web", 80, "/a%20b/%C3%A4?q=%20")),
 ])  # fmt: skip
 def test_urls(text: str, url: Url) -> None:
     assert Url.parse(text) == url
@@ -25,6 +26,7 @@ def test_an_address_needs_no_look_up() -> None:
 
 @pytest.mark.parametrize(("text", "words"), [
     ("htp://web", "did you mean 'http'"), ("https://web", "kind of URL 'https'"), ("http://", "a name was expected"),
+    ("http://wäb/", "ASCII letters"),
     ("tcp://db", "a port was expected"), ("http://web:99999", "is no URL"), ("dns:web?type=SRX", "did you mean 'SRV'"),
 ])  # fmt: skip
 def test_what_is_no_url(text: str, words: str) -> None:

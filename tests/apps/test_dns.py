@@ -3,15 +3,22 @@
 import shutil
 import struct
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from packetwalk.addr import IPv4, Mac
 from packetwalk.apps import dns
 from packetwalk.apps.dns import NXDOMAIN, Message, MessageError, Record, decode, encode
+from packetwalk.apps.nameserver import NameServer
+from packetwalk.apps.program import Peer, Receive
 from packetwalk.codec import encode as packet_bytes
+from packetwalk.kube.zone import PublicZone
 from packetwalk.packet import PROTO_UDP, Ethernet, Ip, Packet, Udp, ip_packet
+from tests.apps.play import play
 
 NAME = "web.prod.svc.cluster.local"
 SRV = f"_http._tcp.{NAME}"
@@ -116,3 +123,15 @@ def test_tshark_reads_the_same(tmp_path: Path) -> None:
     assert rows["ptr"]["dns.ptr.domain_name"] == NAME
     assert (rows["cname"]["dns.cname"], rows["cname"]["dns.a"]) == ("db.example.com", "203.0.113.9")
     assert rows["no data"]["dns.soa.mname"] == "ns.dns.cluster.local"
+
+
+WHOLE = [encode(message) for message in MESSAGES.values()]
+
+
+@given(st.sampled_from([b"", *WHOLE]), st.integers(0, 300), st.integers(0, 20), st.binary(max_size=40))
+def test_any_bytes_are_a_message_or_refused(data: bytes, at: int, cut: int, scrap: bytes) -> None:
+    data = data[:at] + scrap + data[at + cut :]
+    with suppress(MessageError):
+        decode(data)
+    play(NameServer("any", (PublicZone({}),)).serve(Peer("udp", IPv4("10.0.0.1"), 53), {}), lambda call: (
+        data if isinstance(call, Receive) else None))  # fmt: skip

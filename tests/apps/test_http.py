@@ -1,5 +1,10 @@
 """packetwalk.apps.http: server, client and proxy, played by hand."""
 
+from contextlib import suppress
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from packetwalk.addr import IPv4
 from packetwalk.apps.http import Backend, Proxy, Request, WebServer, get
 from packetwalk.apps.program import CLIENT, Call, Connect, Failed, Peer, Receive, Send
@@ -78,6 +83,19 @@ def test_a_proxy_opens_its_own_connection_and_says_for_whom() -> None:
     assert "X-Forwarded-Host: shop.example\r\n" in passed and "X-Forwarded-Port: 80\r\n" in passed
 
 
+def test_a_proxy_passes_a_body_and_odd_letters_on() -> None:
+    wires = Wires(b"POST / HTTP/1.1\r\nHost: shop.example\r\nX-Name: \xe9\r\nContent-Length: 5\r\n\r\nhe", b"llo")
+    play(proxy(SHOP).serve(CUSTOMER, {}), wires)
+    assert wires.sent[1].startswith(b"POST / HTTP/1.1\r\n") and wires.sent[1].endswith(b"\r\n\r\nhello")
+    assert b"X-Name: \xe9\r\n" in wires.sent[1] and wires.sent[CLIENT].endswith(b"hi\n")
+
+
+def test_an_answer_to_head_has_no_body() -> None:
+    wires = Wires(GET.replace(b"GET", b"HEAD"))
+    play(WebServer("b").serve(CUSTOMER, {}), wires)
+    assert wires.sent[CLIENT].startswith(b"HTTP/1.1 200 OK") and wires.sent[CLIENT].endswith(b"\r\n\r\n")
+
+
 def test_a_proxy_takes_endpoints_in_turn_and_the_next_for_one_that_fails() -> None:
     memory: dict[object, object] = {}
     server = proxy(SHOP)
@@ -109,3 +127,12 @@ def test_the_longest_path_of_the_named_host_wins() -> None:
         play(proxy(SHOP, cart, other).serve(CUSTOMER, {}), wires)
         assert wires.connected[0][0] == addr
     assert not other.takes(Request("GET", "/cart", ()))
+
+
+@given(st.binary(max_size=60), st.integers(0, len(GET)), st.integers(0, 30))
+def test_any_bytes_are_answered_or_hung_up_on(scrap: bytes, at: int, cut: int) -> None:
+    for server in (WebServer("b"), proxy(SHOP)):
+        with suppress(Failed):
+            play(server.serve(CUSTOMER, {}), Wires(GET[:at] + scrap + GET[at + cut :]))
+    with suppress(Failed):
+        play(get(POD, 80, "web", "/"), Wires(answers=(OK[:at] + scrap + OK[at + cut :],)))

@@ -12,16 +12,14 @@ from packetwalk.apps.client import fetch as client
 from packetwalk.apps.program import Exchange, Outcome
 from packetwalk.cni import MODES, find
 from packetwalk.engine.fetch import fetch
-from packetwalk.kernel.realise import missing_features, realise
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster
 from packetwalk.kube.dns import Dns
 from packetwalk.kube.ingress import IngressController
 from packetwalk.kube.service import Endpoint
 from packetwalk.network import Network
-from tests.kernel.programs import Servers, follow
-
-pytestmark = pytest.mark.usefixtures("kernel")
+from tests.apps.real import Servers, follow
+from tests.kernel.lab import why_not
 
 WALKS = [
     ("shop/a", "http://web.prod/hello"),
@@ -63,6 +61,10 @@ def expected(network: Network, room: str, url: str) -> list[str]:
 
 
 def agree(network: Network, walks: list[tuple[str, str]]) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    from packetwalk.kernel.realise import missing_features, realise  # which needs Linux
+
     if missing := missing_features(network):
         pytest.skip(f"this kernel has no {', '.join(missing)}")
     with realise(network) as real, Servers(real):

@@ -12,13 +12,15 @@ import threading
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packetwalk.addr import IPv4
 from packetwalk.apps.program import CLIENT, App, Clock, Close, Connect, Failed, Peer, Program, Receive, Say, Send
-from packetwalk.kernel.realise import Realised
 from packetwalk.netns.socket import Socket
 from packetwalk.packet import PROTO_UDP
+
+if TYPE_CHECKING:
+    from packetwalk.kernel.realise import Realised
 
 PATIENCE = 10.0
 """Seconds after which a call without a time-out of its own gives up: no test may hang."""
