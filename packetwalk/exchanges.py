@@ -17,7 +17,7 @@ VERSION = 1
 
 @dataclass(slots=True)
 class Fetch:
-    """What a client in room `src` did for a URL. Times are since it began, in all traces.
+    """What a client in the room or pod `src` did for a URL. Times are since it began, in all traces.
 
     words: what came of it; delivered: whether that is what was hoped for; at: when it was known, in ns. whole: all
     exchanges in one trace.

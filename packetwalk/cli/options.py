@@ -202,6 +202,8 @@ def make_flow(
     within("--tcp", tcp, 1, 65535)
     rooms = (*network.rooms, *network.programs)
     known(src, rooms, "room")
+    if "://" in dst:
+        raise BadInput(f"{dst!r} is a URL, which only `packetwalk walk` follows")
     if dst.count(":") > 1:
         raise BadInput(f"{dst!r} is no IPv4 address; IPv6 is not modelled")
     name, colon, _ = dst.partition(":")

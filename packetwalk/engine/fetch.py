@@ -45,7 +45,7 @@ def fetch(network: Network, src: str | Named, url: str, *, cold: bool = False, h
         warm_up(after, rehearsal)
     sim = _run(after, room, asked, conf, costs, until, max_events)
     note = sim.note or (f"stopped at the bound of {until / SECOND:g} s" if sim.now >= until else "")
-    return _told(room, url, sim, note, after)
+    return _told(name, room, url, sim, note, after)
 
 
 def _run(network: Network, room: str, url: Url, conf: ResolvConf, costs: Mapping[str, int], until: int,
@@ -57,22 +57,17 @@ def _run(network: Network, room: str, url: Url, conf: ResolvConf, costs: Mapping
     return sim
 
 
-def _told(room: str, url: str, sim: Simulation, note: str, after: Network) -> Fetch:
+def _told(src: str, room: str, url: str, sim: Simulation, note: str, after: Network) -> Fetch:
     said = _said(sim.hops, room)
     talked = any(isinstance(what, Exchange) for what, _ in said)
     traces = [_trace(room, hops, after) for hops in divided(sim.hops, room)] if talked else []
     last, at = said[-1] if said else (None, 0)
     end = last if isinstance(last, Outcome) else Outcome("timeout", "ETIMEDOUT", good=False)
-    whole = _whole(sim.hops, room, note, after)
+    first, result = (traces[0].flow, traces[-1].result) if traces else (Flow("tcp", room, ANY), Result("reply"))
+    whole = Trace(first, result, sim.hops, after.name, note, _unevaluated(sim.hops, after), after)
     stuck = [str(what) for _, what in whole.unsupported]
     words = f"unsupported: {stuck[0]}" if stuck and not end.good else end.words
-    return Fetch(room, url, words, end.good, traces, whole, at)
-
-
-def _whole(hops: list[Hop], room: str, note: str, after: Network) -> Trace:
-    trace = _trace(room, hops, after) if any(isinstance(what, Exchange) for what, _ in _said(hops, room)) else None
-    flow, result = (trace.flow, trace.result) if trace is not None else (Flow("tcp", room, ANY), Result("reply"))
-    return Trace(flow, result, hops, after.name, note, _unevaluated(hops, after), after)
+    return Fetch(src, url, words, end.good, traces, whole, at)
 
 
 def _unevaluated(hops: list[Hop], network: Network) -> dict[str, tuple[str, ...]]:

@@ -90,6 +90,12 @@ def test_what_cannot_be(words: list[str], message: str, capsys: Capture) -> None
     assert (status, out) == (2, "") and message in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["prove", "compare"])
+def test_other_commands_take_no_url(command: str, capsys: Capture) -> None:
+    assert cli.main([command, "a", "http://web"]) == 2
+    assert "is a URL, which only `packetwalk walk` follows" in capsys.readouterr().err
+
+
 def test_the_resolv_conf_of_a_room(capsys: Capture, file: Path) -> None:
     assert cli.main(["show", "prod/b", "resolv.conf", "-f", str(file)]) == 0
     assert capsys.readouterr().out.splitlines() == [

@@ -207,3 +207,10 @@ def test_a_changed_copy_leaves_the_original_alone() -> None:
     deaf = whatif(net, "node-1 iptables -I INPUT -p udp --dport 53 -j DROP", "node-1 iptables -I cali-FORWARD -j DROP")
     assert fetch(deaf, "shop/a", "dns:web.prod").words == "web.prod: timeout"
     assert fetch(net, "shop/a", "dns:web.prod").delivered and str(net["node-1"].netfilter) == before
+
+
+def test_a_pod_on_the_hosts_network_asks_as_its_policy_says() -> None:
+    cluster = town()
+    cluster.pod("agent", 1, host_network=True, dns_policy="ClusterFirstWithHostNet")
+    found = fetch(build(cluster), "agent", "http://web.prod")
+    assert (found.src, found.delivered) == ("agent", True) and found[0].hops[0].room == "node-1"
