@@ -436,3 +436,12 @@ def test_the_schema_is_one_and_the_example_is_as_it_says(capsys: Capture) -> Non
     assert cli.main(["schema", "--example"]) == 0
     assert capsys.readouterr().out == EXAMPLE.read_text(encoding="utf-8")
     assert "tor-1" in build(load_cluster(EXAMPLE))
+
+
+def test_what_the_example_only_mentions_is_right_too(tmp_path: Path, capsys: Capture) -> None:
+    text = re.sub(r"(?m)^# (dns|ingress)", r"\1", TEXT).replace("namespace: shop, listen", "namespace: shop, http")
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    for src, url in (("a", "http://front.shop"), ("out", "http://shop.example:30800")):
+        assert cli.main(["walk", src, url, "-f", str(path), "--minimal"]) == 0
+        assert ": 200 OK: shop/web saw" in capsys.readouterr().out.splitlines()[-1]
