@@ -312,7 +312,8 @@ def _fdb(room: Netns) -> Iterator[str]:
 def restores(room: Netns) -> dict[str, str]:
     """What loads a room's IP sets and rules: {tool: its input}, to be run in that order."""
     sets = "\n".join(map(str, room.netfilter.sets.values()))
-    found = {"ipset restore": sets, "iptables-restore": str(room.netfilter)}
+    nft = "\n".join(map(str, room.netfilter.nft.values()))
+    found = {"ipset restore": sets, "iptables-restore": str(room.netfilter), "nft -f -": nft}
     return {tool: text for tool, text in found.items() if text}
 
 

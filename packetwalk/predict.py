@@ -18,9 +18,10 @@ from packetwalk.frames import LINGER, LINGER_ELSE, frames
 from packetwalk.netns.chooser import Seeded
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.netfilter import Table
+from packetwalk.netns.nft_rule import NftRule
 from packetwalk.netns.route import output_route
 from packetwalk.netns.rule import Rule
-from packetwalk.netns.seen import Hit, Seen
+from packetwalk.netns.seen import Hit, Lot, Seen
 from packetwalk.netns.socket import DO, DONT, PROBE, WANT
 from packetwalk.network import Network
 from packetwalk.packet import (
@@ -133,12 +134,16 @@ class Dice(Seeded):
     def __init__(self, network: Network, backend: str) -> None:
         super().__init__()
         tables = [t for room in network for t in room.netfilter.tables.values()]
-        self.leading = {r for t in tables for c in t.chains.values() for r in c.rules if _leads_to(t, r, backend)}
+        self.leading: set[Rule | Lot] = {
+            r for t in tables for c in t.chains.values() for r in c.rules if _leads_to(t, r, backend)
+        }
+        for table in (t for room in network for t in room.netfilter.nft.values()):
+            self.leading |= {Lot(c.name) for c in table.chains.values() for r in c.rules if _rewrites(r, backend)}
 
     def overlay(self) -> Dice:
         return self
 
-    def statistic(self, rule: Rule, probability: float, seen: Seen) -> bool:
+    def statistic(self, rule: Rule | Lot, probability: float, seen: Seen) -> bool:
         return rule in self.leading
 
 
@@ -149,7 +154,11 @@ def _leads_to(table: Table, rule: Rule, backend: str) -> bool:
         return False
     if target.name in table.chains:
         return any(_leads_to(table, r, backend) for r in table.chains[target.name].rules)
-    option = target.get("--to-destination")
+    return _rewrites(rule, backend)
+
+
+def _rewrites(rule: Rule | NftRule, backend: str) -> bool:
+    option = rule.target.get("--to-destination") if rule.target is not None else None
     return option is not None and backend in (option.text, f"{option.text}:{backend.rpartition(':')[2]}")
 
 
@@ -194,7 +203,7 @@ def rule_hits(hops: list[Hop]) -> dict[str, list[dict[str, Any]]]:
     count: dict[str, dict[tuple[str, str], int]] = {}
     for hop in hops:
         for step in hop.steps:
-            if isinstance(step.what, Hit):
+            if isinstance(step.what, Hit) and isinstance(step.what.rule, Rule):
                 key, of = (step.what.table, str(step.what.rule)), count.setdefault(hop.room, {})
                 of[key] = of.get(key, 0) + 1
     return {

@@ -1,4 +1,4 @@
-"""A room's tables as the tools print them: `ip`, `bridge`, iptables-save, ipset."""
+"""A room's tables as the tools print them: `ip`, `bridge`, iptables-save, ipset, nft."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from packetwalk.commands import address
 from packetwalk.netns.device import Bridge, Device, Ipip
 from packetwalk.netns.fdb import FdbEntry
 from packetwalk.netns.namespace import Netns
+from packetwalk.netns.netfilter import Table
+from packetwalk.netns.nft import NftTable
 from packetwalk.network import Network
 
 
@@ -37,11 +39,12 @@ def _show_sets(network: Network, room: str) -> Iterator[str]:
 
 
 def rules(network: Network, room: str, table: str = "", chain: str = "") -> list[str]:
-    """The lines iptables-save prints: of all tables or of one, of all chains or of those with that name.
+    """The lines iptables-save and `nft list` print: of all tables or of one, of all chains or of those with that name.
 
     KeyError, in one line, for a table or chain that is nowhere in what was asked for.
     """
-    tables = network[room].netfilter.tables
+    netfilter = network[room].netfilter
+    tables: dict[str, Table | NftTable] = {**netfilter.tables, **{t.title: t for t in netfilter.nft.values()}}
     if table and table not in tables:
         raise KeyError(f"{room} has no table {table!r}; it has {', '.join(tables) or 'none'}")
     chosen = [tables[table]] if table else list(tables.values())
@@ -50,8 +53,7 @@ def rules(network: Network, room: str, table: str = "", chain: str = "") -> list
     lines: list[str] = []
     for one in chosen:
         if chain in one.chains:
-            found = one.chains[chain]
-            lines += [f"*{one.name}", f":{chain} {found.policy or '-'} [0:0]", *map(str, found.rules)]
+            lines += _chain(one, chain)
     if not lines:
         names = {name for one in chosen for name in one.chains}
         near = get_close_matches(chain, names, 1)
@@ -62,6 +64,13 @@ def rules(network: Network, room: str, table: str = "", chain: str = "") -> list
 
 def _show_resolv_conf(network: Network, room: str) -> Iterator[str]:
     yield from str(network.resolvers.get(room, "")).splitlines()
+
+
+def _chain(table: Table | NftTable, name: str) -> list[str]:
+    if isinstance(table, NftTable):
+        return [f"table {table.family} {table.name} {{", *str(table.chains[name]).splitlines(), "}"]
+    chain = table.chains[name]
+    return [f"*{table.name}", f":{name} {chain.policy or '-'} [0:0]", *map(str, chain.rules)]
 
 
 def _show_neighbours(network: Network, room: str) -> Iterator[str]:

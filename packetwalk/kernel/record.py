@@ -73,13 +73,7 @@ def drawn(network: Network, spec: Mapping[str, Any], frames: Iterable[Mapping[st
 
     Nothing for a probe that goes to an endpoint by itself.
     """
-    targets = {
-        rule.target.text("--to-destination")
-        for room in network
-        for chain in getattr(room.netfilter.tables.get("nat"), "chains", {}).values()
-        for rule in chain.rules
-        if rule.target is not None and rule.target.name == "DNAT"
-    }
+    targets = {text for room in network for text in room.netfilter.destinations()}
     if f"{spec['dst']}:{spec.get('dport')}" in targets:
         return {}
     for frame in frames:

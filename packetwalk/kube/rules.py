@@ -17,7 +17,7 @@ class Deferred(Ruleset):
 
     def __getattr__(self, name: str) -> object:
         """Asked only for what is not there yet."""
-        if name not in ("tables", "sets", "state"):
+        if name not in ("tables", "sets", "state", "nft", "_orders"):
             raise AttributeError(name)
         for key, value in vars(self._make()).items():
             self.__dict__.setdefault(key, value)  # what somebody has set meanwhile stays
@@ -49,7 +49,7 @@ def beside(proxied: Ruleset, ruleset: Ruleset, above: Callable[[str], int]) -> R
     In a built-in chain the first `above(chain)` rules of the CNI come before kube-proxy's, the others after them.
     """
     both = Ruleset()
-    both.sets = ruleset.sets
+    both.sets, both.nft = ruleset.sets, {**ruleset.nft, **proxied.nft}
     for name in dict.fromkeys((*ruleset.tables, *proxied.tables)):
         table = both.table(name)
         theirs, ours = (r.tables[name].chains if name in r.tables else {} for r in (ruleset, proxied))

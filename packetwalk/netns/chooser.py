@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from packetwalk.netns.rule import Rule
-from packetwalk.netns.seen import Chooser, Seen
+from packetwalk.netns.seen import Chooser, Lot, Seen
 
 
 class RoomChooser(Chooser, Protocol):
@@ -26,8 +26,8 @@ class Seeded:
         copy._state = self._state
         return copy
 
-    def statistic(self, rule: Rule, probability: float, seen: Seen) -> bool:
-        """Whether `-m statistic --mode random` matches this time."""
+    def statistic(self, rule: Rule | Lot, probability: float, seen: Seen) -> bool:
+        """Whether `-m statistic --mode random` matches this time, or a lot of `numgen random` is drawn."""
         return self._draw() < probability * (1 << 32)
 
     def port(self, low: int, high: int) -> int:
@@ -54,7 +54,7 @@ class Scripted(Seeded):
     def overlay(self) -> Scripted:
         return self
 
-    def statistic(self, rule: Rule, probability: float, seen: Seen) -> bool:
+    def statistic(self, rule: Rule | Lot, probability: float, seen: Seen) -> bool:
         """The next answer."""
         n = len(self.said)
         answer = self.answers[n] if n < len(self.answers) else True

@@ -19,7 +19,7 @@ from packetwalk.netns.conntrack import (
     Conn,
 )
 from packetwalk.netns.nat_target import range_of
-from packetwalk.netns.netfilter import Verdict
+from packetwalk.netns.netfilter import SOURCE_SIDE, Registered, Verdict
 from packetwalk.netns.reject import reject, route_me_harder
 from packetwalk.netns.route import output_route
 from packetwalk.netns.seen import Hit, Seen
@@ -39,7 +39,6 @@ ORDER = {
     "OUTPUT": ("raw", CONNTRACK, "mangle", "nat", "filter", "security"),
     "POSTROUTING": ("mangle", "nat", CONFIRM),
 }
-SOURCE_SIDE = frozenset({"INPUT", "POSTROUTING"})  # HOOK2MANIP
 
 
 class Around:
@@ -75,9 +74,9 @@ class Rewrite(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """Evidence of a drop by the policy of a built-in chain."""
+    """Evidence of a drop by the policy of a built-in chain, or of a base chain."""
 
-    table: str
+    table: Registered
     chain: str
 
     def __str__(self) -> str:
@@ -86,8 +85,9 @@ class Policy(NamedTuple):
 
 def nf_hook(v: Visit, skb: Skb, hook: str, *, iif: str = "", oif: str = "", physout: str = "") -> bool:
     """NF_HOOK: let every table registered at a hook see the packet, in order of priority. False: it ends here."""
-    tables, seen = v.t.netfilter.tables, None  # `seen` once a table here asks for it
-    for name in ORDER[hook]:
+    netfilter, seen = v.t.netfilter, None  # `seen` once a table here asks for it
+    tables = netfilter.tables
+    for name in netfilter.order(hook, ORDER[hook]) if netfilter.nft else ORDER[hook]:
         if name == CONNTRACK:
             if v.t.conntrack:
                 _track(v, skb, hook)
@@ -98,12 +98,16 @@ def nf_hook(v: Visit, skb: Skb, hook: str, *, iif: str = "", oif: str = "", phys
             if not _confirm(v, skb, hook):
                 return False
             continue
-        table = tables.get(name)
-        if table is None or (name == "nat" and skb.conn is None):
-            continue
-        chain = table.chains[hook]
-        if name != "nat" and not chain.rules and chain.policy == "ACCEPT":
-            continue
+        if name == "nat":
+            if skb.conn is None or not (name in tables or netfilter.translates):
+                continue
+        elif isinstance(name, str):
+            table = tables.get(name)
+            if table is None:
+                continue
+            chain = table.chains[hook]
+            if not chain.rules and chain.policy == "ACCEPT":
+                continue
         if seen is None:
             seen = _seen(v, skb)
             seen.iif, seen.oif, seen.physout = iif, oif, physout
@@ -132,12 +136,12 @@ def _show(seen: Seen, skb: Skb) -> None:
     seen.conn, seen.ctstate, seen.ctdir = skb.conn, skb.ctstate or INVALID, skb.ctdir
 
 
-def _table(v: Visit, skb: Skb, hook: str, name: str, seen: Seen) -> bool:
-    """Walk one table that filters or marks."""
+def _table(v: Visit, skb: Skb, hook: str, name: Registered, seen: Seen) -> bool:
+    """Walk one table, or base chain, that filters or marks."""
     before, mark = skb.packet, skb.mark
     verdict = _walk(v, skb, hook, name, seen)
     if verdict.kind == "accept":
-        if name == "mangle" and hook == "OUTPUT" and _rerouted(before, skb.packet, skb.mark != mark):
+        if hook == "OUTPUT" and _routes(name) and _rerouted(before, skb.packet, skb.mark != mark):
             return _route_again(v, skb, seen)
         return True
     if verdict.kind == "reject":
@@ -150,14 +154,14 @@ def _table(v: Visit, skb: Skb, hook: str, name: str, seen: Seen) -> bool:
     return False
 
 
-def _walk(v: Visit, skb: Skb, hook: str, name: str, seen: Seen) -> Verdict:
+def _walk(v: Visit, skb: Skb, hook: str, name: Registered, seen: Seen) -> Verdict:
     """Traverse a table, and take over what its targets did: marks, a packet changed, no tracking."""
     verdict = v.t.netfilter.traverse(name, hook, seen)
     skb.mark, skb.packet = seen.mark, seen.packet
     if seen.ctstate == UNTRACKED:
         skb.ctstate = UNTRACKED
     if seen.hits:
-        chains, at = v.t.netfilter.tables[name].chains, f"{hook.lower()}/{name}"
+        chains, at = v.t.netfilter.chains(name), f"{hook.lower()}/{name}"
         for hit in seen.hits:
             target = hit.rule.target
             led_on = target is None or target.name == "RETURN" or target.name in chains
@@ -166,15 +170,20 @@ def _walk(v: Visit, skb: Skb, hook: str, name: str, seen: Seen) -> Verdict:
     return verdict
 
 
-def _drop(v: Visit, skb: Skb, hook: str, name: str, verdict: Verdict) -> None:
+def _drop(v: Visit, skb: Skb, hook: str, name: Registered, verdict: Verdict) -> None:
     """NF_DROP: a program that sends hears EPERM, unless it was the outer packet of a tunnel that died."""
-    by = verdict.hit if verdict.hit is not None else Policy(name, hook)
+    by = verdict.hit if verdict.hit is not None else Policy(name, verdict.chain)
     errno = "EPERM" if v.task and not skb.depth else ""
     v.drop(skb, Reason.NETFILTER_DROP, by, errno=errno, dev=f"{hook.lower()}/{name}")
 
 
+def _routes(table: Registered) -> bool:
+    """Whether its rules may send a packet another way (ipt_mangle_out, nf_route_table_hook4)."""
+    return table == "mangle" if isinstance(table, str) else table.type == "route"
+
+
 def _rerouted(before: Packet, after: Packet, remarked: bool) -> bool:
-    """ipt_mangle_out: whether something changed that the routing decision depends on."""
+    """Whether something changed that the routing decision depends on."""
     old, new = before.headers[0], after.headers[0]
     assert isinstance(old, Ip) and isinstance(new, Ip)
     return remarked or (old.src, old.dst, old.tos) != (new.src, new.dst, new.tos)
@@ -251,23 +260,25 @@ def _other(conn: Conn, direction: str) -> int:
 
 def _bind(v: Visit, skb: Skb, hook: str, seen: Seen, conn: Conn, *, source: bool) -> Verdict | None:
     """Ask the rules what this connection is to look like, and set it up so. None: the packet is gone."""
-    verdict = _walk(v, skb, hook, "nat", seen)
-    allowed = None
+    verdict, allowed = Verdict("accept", None, None, hook), None
+    for name in v.t.netfilter.order(hook, ("nat",)):
+        if name != "nat" or name in v.t.netfilter.tables:
+            verdict = _walk(v, skb, hook, name, seen)
+        if verdict.kind != "accept":
+            break
     if verdict.kind in ("dnat", "snat", "masquerade", "redirect"):
         assert isinstance(verdict.target, Target)
         allowed = range_of(v.t, verdict.target, skb, conn, hook, seen.oif)
         if allowed is None:  # "ate my IP address" (nf_nat_masquerade.c), or a REDIRECT without an address
-            _drop(v, skb, hook, "nat", verdict)
+            _drop(v, skb, hook, name, verdict)
             return None
         if verdict.kind == "masquerade":
             conn.masq_dev = seen.oif
     elif verdict.kind == "drop":
-        _drop(v, skb, hook, "nat", verdict)
+        _drop(v, skb, hook, name, verdict)
         return None
     elif verdict.kind != "accept":
         v.unsupported(skb, "rule", verdict.what or str(verdict.target))
         return None
-    nat.setup(
-        v.t.conns, conn, allowed or nat.null_binding(conn, source=source), v.t.chooser, v.now, source=source
-    )
+    nat.setup(v.t.conns, conn, allowed or nat.null_binding(conn, source=source), v.t.chooser, v.now, source=source)
     return verdict

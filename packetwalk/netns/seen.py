@@ -9,31 +9,42 @@ from packetwalk.packet import Ethernet, Header, Icmp, Ip, Packet, Tcp, Udp, visi
 if TYPE_CHECKING:
     from packetwalk.netns.fib import Fib
     from packetwalk.netns.ipset import IpSet
+    from packetwalk.netns.nft_rule import NftRule
     from packetwalk.netns.rule import Rule
     from packetwalk.netns.tables import Rt
 
 
 class Hit(NamedTuple):
-    """A rule that matched: where it stands (`number` counts from 1) and the chains that led there, outermost first."""
+    """A rule that matched: where it stands (`number` counts from 1) and the chains that led there, outermost first.
+
+    element: what a map or set of nftables held for the packet.
+    """
 
     table: str
     chain: str
     number: int
-    rule: Rule
+    rule: Rule | NftRule
     stack: tuple[str, ...] = ()
+    element: str = ""
 
     def __str__(self) -> str:
         way = f"via {' > '.join(self.stack)}" if self.stack else ""
-        place = ", ".join(filter(None, (self.rule.where, way)))
+        place = ", ".join(filter(None, (self.element, self.rule.where, way)))
         rule = str(self.rule).removeprefix(f"-A {self.chain} ")
         return f"{self.chain} {self.number}: {rule}{f'   ({place})' if place else ''}"
+
+
+class Lot(NamedTuple):
+    """One of several things that a rule draws among: the chain it leads to."""
+
+    chain: str
 
 
 class Chooser(Protocol):
     """Who throws the dice: a seed, a fixed choice, or one branch after the other."""
 
-    def statistic(self, rule: Rule, probability: float, seen: Seen) -> bool:
-        """Whether `-m statistic --mode random` matches this time."""
+    def statistic(self, rule: Rule | Lot, probability: float, seen: Seen) -> bool:
+        """Whether `-m statistic --mode random` matches this time, or a lot of `numgen random` is drawn."""
 
     def port(self, low: int, high: int) -> int:
         """A port from `low` to `high`, both included."""

@@ -92,7 +92,7 @@ class Visit:
         self.t = tables
         self.stages = stages
         self.now = now
-        self.hooked = tables.conntrack or len(tables.netfilter.tables) > 0
+        self.hooked = tables.conntrack or len(tables.netfilter.tables) > 0 or len(tables.netfilter.nft) > 0
         self.task = task
         self.seen: Seen | None = None
         self.replying = False  # an ICMP message of ours is on its way out

@@ -18,6 +18,7 @@ from packetwalk.network import Network
 from packetwalk.snapshot.ipset_save import load_ipsets
 from packetwalk.snapshot.iptables_save import load_iptables
 from packetwalk.snapshot.links import device_of, load_addrs, load_link, load_ports, scope_of
+from packetwalk.snapshot.nft_list import load_nft
 from packetwalk.snapshot.reader import (
     U8,
     U16,
@@ -118,6 +119,10 @@ def load_netns(name: str, folder: Path, seed: int = 0, sysctls: Mapping[str, int
     if (folder / "ipset-save.txt").exists():
         room.netfilter.sets = load_ipsets(folder / "ipset-save.txt")
     room.unevaluated = tuple(_describe(folder / f) for f in NOT_EVALUATED if (folder / f).exists())
+    if (folder / "nftables.txt").exists():
+        listed = load_nft(folder / "nftables.txt")
+        room.netfilter.nft = listed.tables
+        room.unevaluated += listed.unevaluated
     room.changed()
     return room
 

@@ -15,7 +15,7 @@ from packetwalk.netns.fib import Fib
 from packetwalk.netns.fib_table import Nexthop, Route
 from packetwalk.netns.netfilter import Ruleset, Verdict
 from packetwalk.netns.rule import Rule, chained, cheapest_first, parse_rule
-from packetwalk.netns.seen import Seen
+from packetwalk.netns.seen import Lot, Seen
 from packetwalk.packet import PROTO_ICMP, PROTO_TCP, PROTO_UDP, Header, Icmp, Ip, Packet, Tcp, Udp, ip_packet
 
 
@@ -26,7 +26,7 @@ class Dice:
         self.answers = list(answers) or [True]
         self.asked: list[float] = []
 
-    def statistic(self, rule: Rule, probability: float, seen: Seen) -> bool:
+    def statistic(self, rule: Rule | Lot, probability: float, seen: Seen) -> bool:
         self.asked.append(probability)
         return self.answers[(len(self.asked) - 1) % len(self.answers)]
 
