@@ -26,6 +26,7 @@ from packetwalk.edit import RATES, TIMES, quantity
 from packetwalk.hint import unknown
 from packetwalk.kube.balancer import MODES
 from packetwalk.kube.dns import POLICIES as POLICIES_OF_DNS
+from packetwalk.kube.kubeproxy import MODES as PROXY_MODES
 from packetwalk.kube.service import AFFINITIES, HEADLESS, POLICIES, PROTOCOLS, TYPES
 
 VERSION = 1
@@ -99,6 +100,7 @@ ServiceType = Annotated[str, *_one_of("type", TYPES)]
 DnsPolicy = Annotated[str, *_one_of("dns_policy", POLICIES_OF_DNS)]
 Policy = Annotated[str, *_one_of("traffic policy", POLICIES)]
 Affinity = Annotated[str, *_one_of("session affinity", AFFINITIES)]
+ProxyMode = Annotated[str, *_one_of("mode of kube-proxy", PROXY_MODES)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -246,8 +248,9 @@ class ServicePart(Part):
 
 
 class KubeProxyPart(Part):
-    """Settings of kube-proxy on every node, in iptables mode."""
+    """Settings of kube-proxy on every node."""
 
+    mode: ProxyMode = Field(default="iptables", description="In what it writes its rules.")
     masquerade_all: bool = False
     masquerade_bit: int = Field(default=14, ge=0, le=31)
     detect_local: str = Field(
@@ -255,7 +258,9 @@ class KubeProxyPart(Part):
         description="Who counts as a pod: ClusterCIDR, NodeCIDR, BridgeInterface:NAME or InterfaceNamePrefix:PREFIX.",
     )
     localhost_node_ports: bool = True
-    node_port_addresses: list[Cidr] = Field(default=[], description="Networks that serve node ports; all if empty.")
+    node_port_addresses: list[Cidr] = Field(
+        default=[], description="Networks that serve node ports; if empty, all; with nftables the node's own address."
+    )
     random_fully: bool = True
 
 

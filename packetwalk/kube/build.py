@@ -19,6 +19,7 @@ from packetwalk.kube.cluster import Cluster, Node, Pod
 from packetwalk.kube.controlplane import API_PORT, filled, kubernetes, selected
 from packetwalk.kube.fabric import Fabric
 from packetwalk.kube.kubeproxy import KubeProxy, ProxiedNode, iptables
+from packetwalk.kube.kubeproxy_nft import nftables
 from packetwalk.kube.layout import Layout, Place, layout
 from packetwalk.kube.rules import written
 from packetwalk.kube.service import Service
@@ -28,6 +29,7 @@ from packetwalk.netns.netfilter import Ruleset
 from packetwalk.netns.shared import Shared
 from packetwalk.network import Network, kubelet
 from packetwalk.snapshot.iptables_save import read_iptables
+from packetwalk.snapshot.nft_list import read_nft
 
 
 @dataclass(eq=False)
@@ -243,7 +245,7 @@ def names_of(service: Service) -> tuple[str, ...]:
 
 
 def _rules(cluster: Cluster, hosts: dict[str, Host], services: tuple[Service, ...]) -> None:
-    """What iptables holds on each node: the CNI's rules, and kube-proxy's where there are services.
+    """What iptables and nftables hold on each node: the CNI's rules, and kube-proxy's where there are services.
 
     kube-proxy lets 127.0.0.1 be routed for node ports on localhost, and has conntrack forget connections sooner.
     """
@@ -261,7 +263,12 @@ def _proxied(proxy: KubeProxy, host: Host, services: tuple[Service, ...], known:
     """kube-proxy's rules on a node. Nodes for which it writes the same text share them (`known`)."""
     detector = proxy.local_detector(str(host.plan.pod_cidr), str(host.pod_cidr))
     addrs = tuple(addr.local for device in host.netns.devices.values() for addr in device.addrs)
-    text = iptables(proxy, ProxiedNode(host.name, host.ip, addrs, detector, host.node.zone), services)
+    node = ProxiedNode(host.name, host.ip, addrs, detector, host.node.zone)
+    if proxy.mode == "nftables":
+        made = Ruleset()
+        made.nft = read_nft(nftables(proxy, node, services, str(host.plan.service_cidr)), "kube-proxy").tables
+        return made
+    text = iptables(proxy, node, services)
     if text not in known:
         known[text] = read_iptables(text, "kube-proxy")
     return known[text]

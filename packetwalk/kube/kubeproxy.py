@@ -15,8 +15,10 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from packetwalk.addr import IPv4, Prefix
+from packetwalk.hint import unknown
 from packetwalk.kube.service import Endpoint, Service, ServicePort, usable
 
+MODES = ("iptables", "nftables")
 LOOPBACK = "127.0.0.0/8"
 JUMPS = {
     "filter": (
@@ -58,11 +60,12 @@ OWN = {
 
 @dataclass(frozen=True)
 class KubeProxy:
-    """Its settings (KubeProxyConfiguration). masquerade_bit: the bit of the mark; masquerade_all: also what pods send.
+    """Its settings (KubeProxyConfiguration). mode: in what it writes its rules (MODES). masquerade_bit: the bit of the
+    mark; masquerade_all: also what pods send.
 
     detect_local: how it knows that a pod of this cluster sends: ClusterCIDR, NodeCIDR, BridgeInterface:NAME,
-    InterfaceNamePrefix:PREFIX, or nothing. node_port_addresses: networks whose addresses of a node serve node ports,
-    all if empty.
+    InterfaceNamePrefix:PREFIX, or nothing. node_port_addresses: networks whose addresses of a node serve node ports; if
+    empty all do, in nftables mode the node's own. localhost_node_ports counts in iptables mode only.
     """
 
     masquerade_all: bool = False
@@ -71,8 +74,11 @@ class KubeProxy:
     localhost_node_ports: bool = True
     node_port_addresses: tuple[str, ...] = ()
     random_fully: bool = True
+    mode: str = "iptables"
 
     def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(unknown("mode of kube-proxy", self.mode, MODES))
         if not 0 <= self.masquerade_bit <= 31:
             raise ValueError(f"masquerade_bit {self.masquerade_bit} is out of range: 0 to 31 was expected")
         self.local_detector("", "")
@@ -85,7 +91,8 @@ class KubeProxy:
     def sysctls(self) -> dict[str, int]:
         """What it sets on a node: route_localnet for node ports on localhost, and its own timeouts of connections."""
         timeout = "net.netfilter.nf_conntrack_tcp_timeout"
-        localhost = {"net.ipv4.conf.all.route_localnet": 1} if self.localhost_node_ports else {}
+        on_localhost = self.localhost_node_ports and self.mode == "iptables"
+        localhost = {"net.ipv4.conf.all.route_localnet": 1} if on_localhost else {}
         return {**localhost, f"{timeout}_established": 86400, f"{timeout}_close_wait": 3600}
 
     def local_detector(self, cluster_cidr: str, node_cidr: str) -> str:
@@ -99,6 +106,18 @@ class KubeProxy:
                 "BridgeInterface:NAME, InterfaceNamePrefix:PREFIX, or an empty text"
             )
         return match[mode]
+
+
+class Reachable(NamedTuple):
+    """The endpoints of a port that a node's rules lead to: of the cluster, and the node's own for a policy Local.
+
+    outside: whether it has other addresses than the cluster IP; any: whether there are endpoints at all.
+    """
+
+    cluster: tuple[Endpoint, ...]
+    local: tuple[Endpoint, ...]
+    outside: bool
+    any: bool
 
 
 class ProxiedNode(NamedTuple):
@@ -120,6 +139,16 @@ def iptables(proxy: KubeProxy, node: ProxiedNode, services: Iterable[Service]) -
                 _PortRules(rules, proxy, node, service, port).write()
     _frame(rules, proxy, node)
     return str(rules)
+
+
+def reachable(node: ProxiedNode, service: Service, port: ServicePort) -> Reachable:
+    """What rules are written for. Traffic from outside needs the others' endpoints, too: pods take a short cut to
+    them."""
+    cluster, local = usable(service, node.name, node.zone)
+    outside = service.reached_from_outside(port)
+    return Reachable(cluster if outside or not service.internal_local else (),
+                     local if service.internal_local or (service.external_local and outside) else (),
+                     outside, bool(cluster or local))  # fmt: skip
 
 
 class Rules:
@@ -184,14 +213,14 @@ def _frame(rules: Rules, proxy: KubeProxy, node: ProxiedNode) -> None:
               "-j MASQUERADE", "--random-fully" if proxy.random_fully else "")  # fmt: skip
     last = comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
     if proxy.node_port_addresses:
-        for addr in _node_port_addrs(proxy, node):
+        for addr in node_port_addrs(proxy, node):
             rules.add("nat", "KUBE-SERVICES", f"-d {addr}/32", last, "-j KUBE-NODEPORTS")
     else:
         outside = "" if proxy.localhost_node_ports else f"! -d {LOOPBACK}"
         rules.add("nat", "KUBE-SERVICES", outside, last, "-m addrtype --dst-type LOCAL -j KUBE-NODEPORTS")
 
 
-def _node_port_addrs(proxy: KubeProxy, node: ProxiedNode) -> Iterator[IPv4]:
+def node_port_addrs(proxy: KubeProxy, node: ProxiedNode) -> Iterator[IPv4]:
     """The node's addresses in the networks asked for; those of IPv6 networks are another proxy's."""
     networks = [Prefix.parse(text) for text in proxy.node_port_addresses if ":" not in text]
     loopback = Prefix.parse(LOOPBACK)
@@ -209,13 +238,7 @@ class _PortRules:
         self.proto = port.protocol.lower()
         name = suffix(service, port)
         self.svc, self.svl, self.ext, self.fw = (f"KUBE-{kind}-{name}" for kind in ("SVC", "SVL", "EXT", "FW"))
-        cluster, local = usable(service, node.name, node.zone)
-        outside = service.reached_from_outside(port)
-        # traffic from outside needs the others' endpoints, too: pods take a short cut to them
-        self.cluster = cluster if outside or not service.internal_local else ()
-        self.local = local if service.internal_local or (service.external_local and outside) else ()
-        self.outside = outside
-        self.any = bool(cluster or local)
+        self.cluster, self.local, self.outside, self.any = reachable(node, service, port)
 
     def write(self) -> None:
         self._inside()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 
@@ -51,6 +52,13 @@ def proofs(network: Network, walks: list[tuple[str, str]]) -> list[Proof]:
 def agree(network: Network, walks: list[tuple[str, str]]) -> None:
     for walk, proof in zip(walks, proofs(network, walks), strict=True):
         assert proof.verdict.agrees, f"{walk}: {proof}"
+
+
+def in_nftables(made: Cluster) -> Cluster:
+    return dataclasses.replace(made, kube_proxy=dataclasses.replace(made.kube_proxy, mode="nftables"))
+
+
+PROXIED = [pytest.param(lambda made: made, id="iptables"), pytest.param(in_nftables, id="nftables")]
 
 
 HOST_WALKS = [
@@ -104,7 +112,8 @@ def cluster(mode: str = "flannel-vxlan") -> tuple[Cluster, Pod, Pod]:
     return made, made.pod("b", 2, listen=8080), made.pod("c", 1, listen=8080)
 
 
-def test_policies_ranges_and_services_without_endpoints() -> None:
+@pytest.mark.parametrize("proxied", PROXIED)
+def test_policies_ranges_and_services_without_endpoints(proxied: Callable[[Cluster], Cluster]) -> None:
     made, b, _ = cluster()
     made.service("local", 80, pods=[b], target_port=8080, node_port=30081, external_traffic_policy="Local")
     made.service("inside", 80, pods=[b], target_port=8080, internal_traffic_policy="Local")
@@ -118,13 +127,24 @@ def test_policies_ranges_and_services_without_endpoints() -> None:
         ("a", "empty:80"), ("out", "node-1:30082"), ("node-1", "empty:80"), ("a", "198.51.100.7:80"),
         ("a", "198.51.100.8:80"), ("out", "node-1:30083"), ("a", "dns:53/udp"), ("node-1", "dns:53/udp"),
     ]  # fmt: skip
-    agree(build(made), walks)
+    agree(build(proxied(made)), walks)
 
 
-def test_a_client_with_affinity_comes_back_to_its_endpoint() -> None:
+SHORT = ("flat-bridge", "flannel-vxlan")
+
+
+@pytest.mark.parametrize("mode", [m if m in SHORT else pytest.param(m, marks=pytest.mark.long) for m in MODES])
+def test_the_kernel_agrees_about_nftables_mode(mode: str) -> None:
+    made = in_nftables(default_cluster(find(mode, **({"hairpin": True} if mode == "flat-bridge" else {}))))
+    refused = [("a", "web:81"), ("node-1", "web:81"), ("a", "10.96.77.7"), ("node-1", "10.96.77.7")]
+    agree(build(made), [*WALKS[:-2], WALKS[-1], *refused] if mode in WHOLE else WALKS[:5])
+
+
+@pytest.mark.parametrize("proxied", PROXIED)
+def test_a_client_with_affinity_comes_back_to_its_endpoint(proxied: Callable[[Cluster], Cluster]) -> None:
     made, b, c = cluster()
     made.service("web", 80, pods=[b, c], target_port=8080, session_affinity="ClientIP")
-    found = proofs(build(made), [("a", "web:80")] * 4)
+    found = proofs(build(proxied(made)), [("a", "web:80")] * 4)
     assert len({proof.probe["dice"]["backend"] for proof in found}) == 1
 
 

@@ -12,15 +12,19 @@ import pytest
 
 from packetwalk.addr import IPv4, Mac
 from packetwalk.engine.branches import walk_branches
-from packetwalk.kube.kubeproxy import KubeProxy, iptables
+from packetwalk.kube.kubeproxy import MODES, KubeProxy, iptables
+from packetwalk.kube.kubeproxy_nft import nftables
+from packetwalk.kube.service import Service
 from packetwalk.netns.chooser import Scripted
 from packetwalk.netns.device import Veth
 from packetwalk.netns.hooks import Rewrite
 from packetwalk.netns.namespace import Netns
+from packetwalk.netns.netfilter import Ruleset
 from packetwalk.netns.seen import Hit
 from packetwalk.network import Network
 from packetwalk.packet import PROTO_TCP, Ip, Tcp, ip_packet
 from packetwalk.snapshot.iptables_save import read_iptables
+from packetwalk.snapshot.nft_list import read_nft
 from packetwalk.trace import Drop, Flow, Step
 from tests.kube.proxied import DATA, NODE_ADDRS, node_of, service_of
 
@@ -30,15 +34,17 @@ NODE, CLIENT, SERVERS, OUTSIDE = "test-node", "client", "servers", "outside"
 pytestmark = pytest.mark.skipif(not GIVEN["cases"], reason="../shared/data/kube-proxy is not here")
 
 FLOWS = [
-    pytest.param(case, flow, id=f"{case['test']}: {case['name']}: {flow['name']}")
+    pytest.param(mode, case, flow, id=f"{mode}: {case['test']}: {case['name']}: {flow['name']}")
+    for mode in MODES
     for case in GIVEN["cases"]
     for flow in case["flows"]
 ]
 
 
-def proxy_of(config: dict[str, Any]) -> KubeProxy:
+def proxy_of(mode: str, config: dict[str, Any]) -> KubeProxy:
     detector = config.get("detectLocal", GIVEN["conventions"]["detectLocal"])
     return KubeProxy(
+        mode=mode,
         masquerade_all=config.get("masqueradeAll", False),
         detect_local=detector.split()[0] if detector else "",
         localhost_node_ports=config.get("localhostNodePorts", True),
@@ -46,15 +52,24 @@ def proxy_of(config: dict[str, Any]) -> KubeProxy:
     )
 
 
-def network_of(case: dict[str, Any], client: str) -> Network:
+def rules_of(proxy: KubeProxy, services: list[Service]) -> Ruleset:
+    conventions = GIVEN["conventions"]
+    if proxy.mode == "iptables":
+        return read_iptables(iptables(proxy, node_of(proxy, conventions), services))
+    made = Ruleset()
+    made.nft = read_nft(nftables(proxy, node_of(proxy, conventions), services, conventions["serviceCIDR"])).tables
+    return made
+
+
+def network_of(mode: str, case: dict[str, Any], client: str) -> Network:
     """The node under the case's services; its client, unless that is the node itself, has the address it sends from."""
-    proxy = proxy_of(case["config"])
+    proxy = proxy_of(mode, case["config"])
     services = [service_of(s, case["endpoints"]) for s in case["services"]]
     network = Network(case["name"])
     node = network.add(Netns(NODE), "node")
     node.conntrack = True
     node.sysctl("net.ipv4.ip_forward", 1)
-    node.netfilter = read_iptables(iptables(proxy, node_of(proxy, GIVEN["conventions"]), services))
+    node.netfilter = rules_of(proxy, services)
     wire(network, "eth0", OUTSIDE, 1)
     for addr in NODE_ADDRS[:3]:
         node.addr_add("eth0", f"{addr}/24")
@@ -92,10 +107,10 @@ def wire(network: Network, dev: str, room: str, number: int) -> None:
     network.connect((NODE, dev), (room, "eth0"))
 
 
-def steps_of(case: dict[str, Any], flow: dict[str, Any]) -> list[list[Step]]:
+def steps_of(mode: str, case: dict[str, Any], flow: dict[str, Any]) -> list[list[Step]]:
     """What the node does with the first packet, once for each draw."""
     src, dst = flow["src"], IPv4(flow["dst"])
-    network = network_of(case, src)
+    network = network_of(mode, case, src)
     room = NODE if src in NODE_ADDRS else CLIENT if src.startswith("10.") else OUTSIDE
     if src == flow["dst"] and room == OUTSIDE:  # who has the destination's address cannot send to it, only claim it
         node = network[NODE].overlay()
@@ -117,21 +132,34 @@ def outcome(steps: Iterable[Step]) -> tuple[str, bool]:
         what = step.what
         if isinstance(what, Hit) and what.rule.target is not None:
             name = what.rule.target.name
-            masked |= what.chain == "KUBE-MARK-MASQ"
+            masked |= what.chain in ("KUBE-MARK-MASQ", "mark-for-masquerade")
             if what.chain == "KUBE-NODEPORTS" and name == "ACCEPT":
                 end = "ACCEPT"
         if isinstance(what, Rewrite) and what.side == "dst" and what.by is not None:
             end = f"{what.conn.reply.src}:{what.conn.reply.sport}"
-        if isinstance(what, Drop) and isinstance(what.by, Hit) and what.by.chain.startswith("KUBE-"):
-            assert what.by.rule.target is not None
-            end = what.by.rule.target.name
+        if isinstance(what, Drop) and isinstance(what.by, Hit):
+            assert what.by.chain.startswith("KUBE-") or what.by.table == "ip kube-proxy"
+            end = what.by.rule.target.name if what.by.rule.target is not None else "DROP"  # by the verdict of a map
     return end, masked
 
 
-@pytest.mark.parametrize(("case", "flow"), FLOWS)
-def test_flow(case: dict[str, Any], flow: dict[str, Any]) -> None:
+def expected(mode: str, case: dict[str, Any], flow: dict[str, Any]) -> tuple[str, bool]:
+    """What comes of a flow. nftables mode serves node ports at the node's first address unless told, none on localhost;
+    it lets health checks be, and refuses what a cluster IP has no port for."""
+    if mode == "nftables":
+        elsewhere = flow["dst"] == NODE_ADDRS[1] and not case["config"].get("nodePortAddresses")
+        if flow["src"] == "127.0.0.1" or elsewhere or flow["output"] == "ACCEPT":
+            return "", False
+        if not flow["output"] and flow["dst"] in {s["clusterIP"] for s in case["services"]}:
+            return "REJECT", False
+    return flow["output"], flow["masquerade"]
+
+
+@pytest.mark.parametrize(("mode", "case", "flow"), FLOWS)
+def test_flow(mode: str, case: dict[str, Any], flow: dict[str, Any]) -> None:
     if flow["protocol"] == "SCTP":
         pytest.skip("SCTP headers are not modelled: a rule for a port cannot be asked")
-    found = [outcome(steps) for steps in steps_of(case, flow)]
-    assert sorted({end for end, _ in found}) == sorted(flow["output"].split(", "))
-    assert {masked for _, masked in found} == {flow["masquerade"]}
+    output, masquerade = expected(mode, case, flow)
+    found = [outcome(steps) for steps in steps_of(mode, case, flow)]
+    assert sorted({end for end, _ in found}) == sorted(output.split(", "))
+    assert {masked for _, masked in found} == {masquerade}
