@@ -14,11 +14,12 @@ from collections.abc import Collection
 from typing import NoReturn, TypeAlias
 
 from packetwalk.addr import IPv4, Mac
+from packetwalk.checksums import checksum, crc32c
 
 # isort: off
 from packetwalk.packet import (
-    ETH_ARP, ETH_IP, FRAG_NEEDED, ICMP_ERRORS, IP_LEN, PROTO_ICMP, PROTO_IPIP, PROTO_TCP, PROTO_UDP, REDIRECT,
-    UNREACHABLE, Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Slice, Tcp, Udp, Vxlan,
+    ETH_ARP, ETH_IP, FRAG_NEEDED, ICMP_ERRORS, IP_LEN, PROTO_ICMP, PROTO_IPIP, PROTO_SCTP, PROTO_TCP, PROTO_UDP,
+    REDIRECT, SCTP_LEN, UNREACHABLE, Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Sctp, Slice, Tcp, Udp, Vxlan,
 )  # fmt: skip
 # isort: on
 
@@ -33,6 +34,8 @@ _IP = struct.Struct("!BBHHHBBHII")
 _ICMP = struct.Struct("!BBHHH")
 _UDP = struct.Struct("!HHHH")
 _TCP = struct.Struct("!HHIIBBHHH")
+_SCTP = struct.Struct("!HHI")  # and the checksum, which alone has its least significant byte first
+_CRC = struct.Struct("<I")
 _VXLAN = struct.Struct("!B3xI")
 _GENEVE = struct.Struct("!BBHI")
 _PSEUDO = struct.Struct("!IIBBH")
@@ -60,21 +63,12 @@ class CodecError(ValueError):
     """Bytes that are no packet, or a packet that has no bytes: one line naming the header and, in bytes, its offset."""
 
 
-def checksum(data: bytes) -> int:
-    """The Internet checksum of RFC 1071; odd data count as if a zero followed. 0 for data with its own, right checksum.
-
-    It is the complement of a ones' complement sum of 16-bit words: 2**16 is 1 modulo 0xFFFF, so one remainder does it.
-    """
-    number = int.from_bytes(data, "big") << (len(data) % 2 * 8)
-    return 0xFFFF - ((number % 0xFFFF or 0xFFFF) if number else 0)
-
-
 def encode(packet: Packet) -> bytes:
     """The bytes of a packet from its outermost header on: an Ethernet frame without FCS, or a bare IP packet.
 
-    Checksums are computed: IP, ICMP and TCP always, UDP unless `Udp.checksum` is False (RFC 791, 792, 9293, 768). A
-    slice is cut from the encoding of what it is a slice of. Raises CodecError where a length field contradicts what
-    follows it, where a value does not fit its field, and where TCP or UDP has no IP header to take addresses from.
+    Checksums are computed: IP, ICMP, TCP and SCTP always, UDP unless `Udp.checksum` is False (RFC 791, 792, 9293, 9260,
+    768). A slice is cut from the encoding of what it is a slice of. Raises CodecError where a length field contradicts
+    what follows it, where a value does not fit its field, and where TCP or UDP has no IP header above it.
     """
     return _encode(packet, None)
 
@@ -96,7 +90,7 @@ def decode(
 def verify(
     data: bytes, link: str = "eth", vxlan_ports: Ports = VXLAN_PORTS, geneve_ports: Ports = GENEVE_PORTS
 ) -> list[str]:
-    """Names of the layers whose checksum is wrong, outermost first: "ip", "icmp", "udp", "tcp", in tunnels "inner ip"
+    """The layers whose checksum is wrong, outermost first: "ip", "icmp", "udp", "tcp", "sctp"; in tunnels "inner ip".
 
     Not judged: UDP without a checksum, the transport header in a fragment, what an ICMP error quotes (its own checksum
     covers that). Raises CodecError as `decode` does.
@@ -112,6 +106,10 @@ def verify(
             part = part[:IP_LEN]
         elif ip and (isinstance(h, Tcp) or (isinstance(h, Udp) and h.checksum)):
             part = _pseudo(ip, h, len(part)) + part
+        elif isinstance(h, Sctp):
+            if _CRC.pack(crc32c(part[:8] + bytes(4) + part[SCTP_LEN:])) != part[8:SCTP_LEN]:
+                wrong.append("inner " * depth + "sctp")
+            continue
         elif not isinstance(h, Icmp):
             continue
         if checksum(part):
@@ -160,6 +158,9 @@ def _put(h: Header, above: Header | None, body: bytes) -> bytes:
             return _VXLAN.pack(_VXLAN_VALID, h.vni << 8) + body
         if isinstance(h, Geneve):
             return _GENEVE.pack(0, 0, _BRIDGED, h.vni << 8) + body
+        if isinstance(h, Sctp):
+            head = _SCTP.pack(*h)
+            return head + _CRC.pack(crc32c(head + bytes(4) + body)) + body
         return _put_transport(h, above, body)
     except struct.error:
         raise CodecError(f"{_name(h)}: a value does not fit its field in {h}") from None
@@ -314,6 +315,8 @@ class _Walk:
                 return self.udp(pos, stop)
             if proto == PROTO_TCP:
                 return self.tcp(pos, stop)
+            if proto == PROTO_SCTP:
+                return self.sctp(pos, stop)
             if proto == PROTO_IPIP:
                 return self.ip(pos, stop)
         there = self.data[pos:stop]
@@ -359,6 +362,11 @@ class _Walk:
                 raise
             del self.headers[outer:], self.spans[outer:]  # the quotation ends within the headers of the tunnel
         return self.rest(body, stop)
+
+    def sctp(self, pos: int, stop: int) -> int | bytes:
+        self.need("sctp", pos, SCTP_LEN, stop)
+        self.add(Sctp(*self.read("sctp", _SCTP, pos, stop)), pos, stop)
+        return self.rest(pos + SCTP_LEN, stop)
 
     def vxlan(self, pos: int, stop: int) -> int | bytes | Slice:
         flags, vni = self.read("vxlan", _VXLAN, pos, stop)

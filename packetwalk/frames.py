@@ -13,6 +13,7 @@ from packetwalk.packet import (
     Icmp,
     Ip,
     Packet,
+    Sctp,
     Tcp,
     Udp,
     Vxlan,
@@ -21,10 +22,11 @@ from packetwalk.packet import (
     size,
     visible,
 )
+from packetwalk.sctp import chunks
 from packetwalk.trace import Hop, Step
 
-LINGER = {"udp": 500_000_000}
-"""How long a capture outlasts the time a client waits, in ns: a UDP client looks at its error queue once more."""
+LINGER = {"udp": 500_000_000, "sctp": 500_000_000}
+"""How long a capture outlasts the time a client waits, in ns: some clients look at their error queue once more."""
 LINGER_ELSE = 200_000_000
 DIRECTIONS = {"transmit": "out", "receive": "in"}
 
@@ -53,6 +55,8 @@ def layers(packet: Packet) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     for i, header in enumerate(shown.headers):
         layer = _LAYERS[type(header)](header)
+        if isinstance(header, Sctp):
+            layer["chunks"] = list(map(str, chunks(shown.payload)))
         if isinstance(header, Tcp):
             layer["payload"] = payload_len(shown.payload)
         if isinstance(header, Ip) and header.offset:
@@ -111,6 +115,7 @@ _LAYERS: dict[type[Header], Callable[[Any], dict[str, Any]]] = {
     Icmp: _icmp,
     Udp: lambda h: {"proto": "udp", "sport": h.sport, "dport": h.dport, "payload": h.len - 8},
     Tcp: _tcp,
+    Sctp: lambda h: {"proto": "sctp", "sport": h.sport, "dport": h.dport, "tag": h.tag},
     Vxlan: lambda h: {"proto": "vxlan", "vni": h.vni},
     Geneve: lambda h: {"proto": "geneve", "vni": h.vni},
 }

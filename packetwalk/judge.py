@@ -21,7 +21,7 @@ TUNNEL_PORTS = frozenset({4789, 8472, 6081})
 WELL_KNOWN = frozenset({8080, 53, 80, 9, 179, 51820})
 RESULT = ("outcome", "src", "ttl", "mtu", "type", "code", "errno", "errqueue", "peer", "size", "mss", "echoed")
 """What a client can see, in the order in which differences are told."""
-KINDS = ("icmp", "udp", "tcp")
+KINDS = ("icmp", "udp", "tcp", "sctp")
 EVERYONE = "ff:ff:ff:ff:ff:ff"
 
 
@@ -147,7 +147,7 @@ def _fixed(layers: Sequence[Mapping[str, Any]], known: set[int], names: dict[int
         proto = own["proto"]
         if proto == "ip":
             own.pop("id", None)
-        elif proto in ("udp", "tcp"):
+        elif proto in ("udp", "tcp", "sctp"):
             inside = layers[i + 1]["proto"] if i + 1 < len(layers) else ""
             tunnel = proto == "udp" and (own["dport"] in TUNNEL_PORTS or inside in ("vxlan", "geneve"))
             own["sport"] = ("*" if own["sport"] else 0) if tunnel else name(own["sport"])

@@ -11,9 +11,9 @@ from typing import NamedTuple, TypeAlias
 
 from packetwalk.addr import ANY, IPv4, Mac
 
-ETH_LEN, ARP_LEN, IP_LEN, UDP_LEN, ICMP_LEN, TCP_LEN, VXLAN_LEN, GENEVE_LEN = 14, 28, 20, 8, 8, 20, 8, 8
+ETH_LEN, ARP_LEN, IP_LEN, UDP_LEN, ICMP_LEN, TCP_LEN, VXLAN_LEN, GENEVE_LEN, SCTP_LEN = 14, 28, 20, 8, 8, 20, 8, 8, 12
 ETH_IP, ETH_ARP, ETH_IPV6 = 0x0800, 0x0806, 0x86DD
-PROTO_ICMP, PROTO_IPIP, PROTO_TCP, PROTO_UDP = 1, 4, 6, 17
+PROTO_ICMP, PROTO_IPIP, PROTO_TCP, PROTO_UDP, PROTO_SCTP = 1, 4, 6, 17, 132
 ARP_REQUEST, ARP_REPLY = 1, 2
 ECN_MASK = 0x03
 
@@ -113,6 +113,14 @@ class Tcp(NamedTuple):
         return n + (4 if self.sack_ok else 0)
 
 
+class Sctp(NamedTuple):
+    """The common header of RFC 9260 3.1; `tag` is the verification tag. Chunks are payload (packetwalk.sctp)."""
+
+    sport: int
+    dport: int
+    tag: int = 0
+
+
 class Vxlan(NamedTuple):
     """RFC 7348: the 24-bit network identifier."""
 
@@ -125,7 +133,7 @@ class Geneve(NamedTuple):
     vni: int
 
 
-Header: TypeAlias = Ethernet | Arp | Ip | Icmp | Udp | Tcp | Vxlan | Geneve
+Header: TypeAlias = Ethernet | Arp | Ip | Icmp | Udp | Tcp | Sctp | Vxlan | Geneve
 
 
 class Slice(NamedTuple):
@@ -186,7 +194,8 @@ def header_len(h: Header) -> int:
 
 
 _HEADER_LEN: dict[type, int] = {
-    Ethernet: ETH_LEN, Arp: ARP_LEN, Ip: IP_LEN, Icmp: ICMP_LEN, Udp: UDP_LEN, Vxlan: VXLAN_LEN, Geneve: GENEVE_LEN,
+    Ethernet: ETH_LEN, Arp: ARP_LEN, Ip: IP_LEN, Icmp: ICMP_LEN, Udp: UDP_LEN, Sctp: SCTP_LEN, Vxlan: VXLAN_LEN,
+    Geneve: GENEVE_LEN,
 }  # fmt: skip
 
 

@@ -175,8 +175,8 @@ def _learn_cached(room: Netns, entry: Record, now: int) -> None:
 def flow_of(spec: Record, network: Network) -> Flow:
     """A probe's `spec` as a flow."""
     kind, src = spec.need("kind", str), spec.need("src", str)
-    if kind not in ("icmp", "udp", "tcp"):
-        raise SnapshotError(f"{spec.path}: {spec.where}: kind: icmp, udp or tcp was expected, not {kind!r}")
+    if kind not in ("icmp", "udp", "tcp", "sctp"):
+        raise SnapshotError(f"{spec.path}: {spec.where}: kind: icmp, udp, tcp or sctp was expected, not {kind!r}")
     if src not in network:
         raise SnapshotError(f"{spec.path}: {spec.where}: src: there is no netns {src!r}")
     df = spec.values.get("df")
@@ -237,7 +237,7 @@ def result_dict(flow: Flow, r: Result | None) -> dict[str, Any]:
             "mtu": r.mtu or None,
             "ttl": r.ttl,
         }
-    if r.outcome == "error" and flow.kind == "udp":
+    if r.outcome == "error" and (flow.kind == "udp" or (flow.kind == "sctp" and r.offender)):
         queue = {
             "errno": r.errno,
             "origin": "icmp",

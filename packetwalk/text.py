@@ -292,7 +292,7 @@ def title(trace: Trace, width: int = 0, color: bool = False) -> str:
     sport, dport = (f":{flow.sport}", f":{flow.dport}") if flow.kind != "icmp" else ("", "")
     src = next((str(h.src) for _, s in trace.steps for h in s.packet.headers if isinstance(h, Ip) and h.src), "")
     to = f"{flow.to} " if flow.to else ""
-    what = {"icmp": "echo request", "udp": "datagram", "tcp": "connect"}[flow.kind]
+    what = {"icmp": "echo request", "udp": "datagram", "tcp": "connect", "sctp": "INIT"}[flow.kind]
     left = f"{flow.kind} {flow.by or flow.src}{f' {src}{sport}' if src else ''} > {to}{flow.dst}{dport} "
     left += flow.about or f"{what}, {flow.payload} bytes of payload"
     return f"{_paint(left, BOLD, color)}  {trace.network:>{max(width - len(left) - 2, 0)}}".rstrip()
@@ -325,7 +325,7 @@ def _moved(steps: list[Step]) -> str:
 
 def delivers(section: Section, trace: Trace) -> bool:
     """Whether somebody gets there what the sender sent."""
-    kinds = ("echo-request", "datagram", "segment")
+    kinds = ("echo-request", "datagram", "segment", "chunks")
     steps: Iterable[Step] = (s for v in section.hops for s in v.steps if s.stage == "deliver")
     return section.room != trace.flow.src and any(getattr(s.what, "kind", "") in kinds for s in steps)
 

@@ -107,8 +107,8 @@ ARRIVALS = ("echo-request", "datagram", "segment")
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What is sent: `icmp` (echo), `udp` (one datagram) or `tcp` (connect,
-    perhaps send, close), from a room to an address.
+    """What is sent: `icmp` (echo), `udp` (one datagram), `tcp` (connect, perhaps send, close) or
+    `sctp` (an INIT), from a room to an address.
 
     size: payload bytes; ttl 0: the sender's default; df: the IP_MTU_DISCOVER mode (empty: the namespace's default);
     ident: the echo id; bind: the source address.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from packetwalk.apps import dns
-from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Tcp, Udp, Vxlan, innermost, visible
+from packetwalk.packet import Arp, Ethernet, Geneve, Header, Icmp, Ip, Packet, Sctp, Tcp, Udp, Vxlan, innermost, visible
+from packetwalk.sctp import chunks
 
-PROTOS = {1: "icmp", 4: "ipip", 6: "tcp", 17: "udp"}
+PROTOS = {1: "icmp", 4: "ipip", 6: "tcp", 17: "udp", 132: "sctp"}
 ICMP_WORDS = {
     (3, 0): "net unreachable",
     (3, 1): "host unreachable",
@@ -38,7 +39,7 @@ def header(h: Header) -> str:
     if isinstance(h, Ip):
         extra = f"{' df' if h.df else ''}{f' tos {h.tos}' if h.tos else ''}"
         return f"ip {h.src} > {h.dst} proto {PROTOS.get(h.proto, h.proto)} ttl {h.ttl}{extra}"
-    if isinstance(h, Udp | Tcp):
+    if isinstance(h, Udp | Tcp | Sctp):
         return f"{type(h).__name__.lower()} {h.sport} > {h.dport}{f' {flags(h)}' if isinstance(h, Tcp) else ''}"
     if isinstance(h, Vxlan | Geneve):
         return f"{type(h).__name__.lower()} vni {h.vni}"
@@ -89,7 +90,9 @@ def packet_words(packet: Packet) -> str:
     if ip is None:
         return header(shown[-1]) if shown else "nothing"
     last = shown[-1]
-    what = header(last) if not isinstance(last, Ip) else f"proto {PROTOS.get(ip.proto, ip.proto)}"
+    what = f"proto {PROTOS.get(ip.proto, ip.proto)}"
+    if not isinstance(last, Ip):
+        what = f"{header(last)}{_chunks(packet, last)}"
     source = f"{ip.src} > " if ip.src else "to "  # a socket that has not sent yet has no source
     return f"{source}{ip.dst} {what}{_part(ip)}"
 
@@ -104,12 +107,18 @@ def brief(packet: Packet) -> str:
         words = icmp_words(last).removeprefix("icmp ")
     elif isinstance(last, Tcp):
         words = f"tcp {flags(last)}"
+    elif isinstance(last, Sctp):
+        words = f"sctp{_chunks(packet, last)}"
     elif isinstance(last, Udp) and isinstance(packet.payload, bytes) and dns.PORT in (last.sport, last.dport):
         words = f"dns {dns.brief(packet.payload)}"
     else:
         words = PROTOS.get(last.proto, str(last.proto)) if isinstance(last, Ip) else type(last).__name__.lower()
     ip = innermost(packet)
     return f"{words}{_part(ip) if ip is not None else ''}"
+
+
+def _chunks(packet: Packet, last: Header) -> str:
+    return "".join(f" {chunk}" for chunk in chunks(packet.payload)) if isinstance(last, Sctp) else ""
 
 
 def _part(ip: Ip) -> str:

@@ -58,16 +58,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("netns.conntrack", "netns.fib", "netns.neighbour", "netns.fdb", "netns.socket"),
     ("netns.fib_table",),
     ("netns.policy_rule",),
-    ("netns.device", "netns.tcp", "netns.tcp_track"),
+    ("netns.device", "netns.sctp_track", "netns.tcp", "netns.tcp_track"),
     ("frames",),
     ("exchanges",),
     ("codec", "trace"),
     ("data",),
     ("text",),
     ("totals", "words"),
+    ("sctp",),
     ("packet",),
     ("apps",),
-    ("addr", "collector", "hint"),
+    ("addr", "checksums", "collector", "hint"),
 )  # fmt: skip
 
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.

@@ -12,7 +12,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from packetwalk.addr import IPv4, Mac
-from packetwalk.codec import CodecError, checksum, decode, encode, verify
+from packetwalk.checksums import checksum
+from packetwalk.codec import CodecError, decode, encode, verify
 from packetwalk.packet import (
     ARP_REPLY,
     ARP_REQUEST,

@@ -18,6 +18,7 @@ from packetwalk.cli.options import (
     IcmpOption,
     NodesOption,
     RacksOption,
+    SctpOption,
     SeedOption,
     SetOption,
     SizeOption,
@@ -52,6 +53,7 @@ def compare(
     icmp: IcmpOption = False,
     udp: UdpOption = None,
     tcp: TcpOption = None,
+    sctp: SctpOption = None,
     size: SizeOption = None,
     ttl: TtlOption = None,
     df: DfOption = None,
@@ -81,7 +83,7 @@ def compare(
     needs: dict[str, list[tuple[str, str]]] = {}
     for name in names:
         network = load_network(None, seed, file=file, cni=name, nodes=nodes, racks=racks, sets=sets)
-        flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
+        flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, sctp=sctp, size=size, ttl=ttl, df=df)
         traces.append(walk(network, flow, cold=cold))
         needs[name] = [(need.what, need.without) for need in parse(name).needs]
     found = side_by_side(*traces, names=names, needs=needs)

@@ -109,6 +109,7 @@ Dst = Annotated[
 ]
 IcmpOption = Annotated[bool, typer.Option("--icmp", help="An echo request (the default).")]
 UdpOption = Annotated[int | None, typer.Option("--udp", metavar="PORT", help="A UDP datagram to that port.")]
+SctpOption = Annotated[int | None, typer.Option("--sctp", metavar="PORT", help="An SCTP INIT to that port.")]
 TcpOption = Annotated[int | None, typer.Option("--tcp", metavar="PORT", help="A TCP connection to that port.")]
 SizeOption = Annotated[
     int | None,
@@ -188,18 +189,19 @@ def within(option: str, value: int | None, low: int, high: int) -> None:
 
 def make_flow(
     network: Network, src: str, dst: str, *, icmp: bool, udp: int | None, tcp: int | None,
-    size: int | None, ttl: int | None, df: bool | None,
+    sctp: int | None, size: int | None, ttl: int | None, df: bool | None,
 ) -> Flow:  # fmt: skip
     """The flow that the options describe, checked against the network."""
     from packetwalk.engine.walk import between
 
-    kinds = [kind for kind, given in (("icmp", icmp), ("udp", udp is not None), ("tcp", tcp is not None)) if given]
+    ports = {"udp": udp, "tcp": tcp, "sctp": sctp}
+    kinds = [kind for kind, given in (("icmp", icmp or None), *ports.items()) if given is not None]
     if len(kinds) > 1:
         raise BadInput(f"{' and '.join(f'--{kind}' for kind in kinds)} exclude each other")
     within("--ttl", ttl, 1, 255)
     within("--size", size, 0, SIZE_MAX)
-    within("--udp", udp, 1, 65535)
-    within("--tcp", tcp, 1, 65535)
+    for kind, port in ports.items():
+        within(f"--{kind}", port, 1, 65535)
     rooms = (*network.rooms, *network.programs)
     known(src, rooms, "room")
     if "://" in dst:
@@ -214,8 +216,9 @@ def make_flow(
     modes = {None: "", True: "do", False: "dont"}
     try:
         return between(
-            network, src, dst, udp=udp or 0, tcp=tcp or 0, size=-1 if size is None else size, ttl=ttl or 0, df=modes[df]
-        )
+            network, src, dst, udp=udp or 0, tcp=tcp or 0, sctp=sctp or 0, size=-1 if size is None else size,
+            ttl=ttl or 0, df=modes[df],
+        )  # fmt: skip
     except (KeyError, ValueError) as error:
         raise BadInput(str(error.args[0])) from None
 

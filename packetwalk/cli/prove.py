@@ -24,6 +24,7 @@ from packetwalk.cli.options import (
     ModeOption,
     NodesOption,
     RacksOption,
+    SctpOption,
     SetOption,
     SizeOption,
     Snapshot,
@@ -66,6 +67,7 @@ def prove(
     icmp: IcmpOption = False,
     udp: UdpOption = None,
     tcp: TcpOption = None,
+    sctp: SctpOption = None,
     size: SizeOption = None,
     ttl: TtlOption = None,
     df: DfOption = None,
@@ -93,7 +95,7 @@ def prove(
 
     def proven(cni: str | None) -> tuple[Network, Flow, Proof]:
         network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
-        flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
+        flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, sctp=sctp, size=size, ttl=ttl, df=df)
         with _real_kernel():
             from packetwalk.prove import prove as compare
 
@@ -268,7 +270,7 @@ def _seconds(timeout: float) -> None:
 
 def _walk_options(ctx: typer.Context, words: str) -> dict[str, Any]:
     """`a b --udp 53` as make_flow takes it: the words of `walk`, read by its own options."""
-    wanted = ("src", "dst", "icmp", "udp", "tcp", "size", "ttl", "df")
+    wanted = ("src", "dst", "icmp", "udp", "tcp", "sctp", "size", "ttl", "df")
     parent = ctx.parent
     assert parent is not None
     walk = getattr(parent.command, "commands")["walk"]  # noqa: B009  (typer's own click hides the class)

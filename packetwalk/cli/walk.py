@@ -22,6 +22,7 @@ from packetwalk.cli.options import (
     ModeOption,
     NodesOption,
     RacksOption,
+    SctpOption,
     SeedOption,
     SetOption,
     SizeOption,
@@ -73,6 +74,7 @@ def walk(
     icmp: IcmpOption = False,
     udp: UdpOption = None,
     tcp: TcpOption = None,
+    sctp: SctpOption = None,
     size: SizeOption = None,
     ttl: TtlOption = None,
     df: DfOption = None,
@@ -104,13 +106,12 @@ def walk(
     colour, layout = _colour(color), _layout(full, minimal, output)
     url = is_url(dst, resolve)
     network = load_network(snapshot, seed, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets, dns=url)
-    table = _asked_after(network, after, layout)
-    prices = _costs(costs)
+    table, prices = _asked_after(network, after, layout), _costs(costs)
     if url:
-        unfit = {"icmp": icmp, "udp": udp, "tcp": tcp, "size": size, "ttl": ttl, "df": df, "all-branches": all_branches}
+        unfit = dict(icmp=icmp, udp=udp, tcp=tcp, sctp=sctp, size=size, ttl=ttl, df=df) | {"all-branches": all_branches}
         trace: Trace | Fetch = follow(network, src, dst, resolve, unfit, cold=cold, costs=prices)
     else:
-        flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
+        flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, sctp=sctp, size=size, ttl=ttl, df=df)
         if all_branches:
             _one_walk("--pcap", pcap)
             branches = _branches(network, flow, cold, prices)

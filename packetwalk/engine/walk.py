@@ -18,15 +18,19 @@ from packetwalk.network import Network
 from packetwalk.packet import (
     ECHO,
     PROTO_ICMP,
+    PROTO_SCTP,
     PROTO_TCP,
     PROTO_UDP,
     UDP_LEN,
     Icmp,
     Ip,
     Packet,
+    Sctp,
     Udp,
     ip_packet,
+    payload_len,
 )  # fmt: skip
+from packetwalk.sctp import ABORT, TAG, chunks, opening
 from packetwalk.trace import Drop, Flow, Hop, Result, Step, Trace, Unsupported
 
 SECOND = 1_000_000_000
@@ -39,9 +43,9 @@ class Client:
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         self.result: Result | None = None
-        proto = {"icmp": PROTO_ICMP, "udp": PROTO_UDP, "tcp": PROTO_TCP}[flow.kind]
+        proto = {"icmp": PROTO_ICMP, "udp": PROTO_UDP, "tcp": PROTO_TCP, "sctp": PROTO_SCTP}[flow.kind]
         port = flow.ident if flow.kind == "icmp" else flow.sport
-        self.socket = Socket(proto, port, flow.bind, flow.df, flow.ttl, recverr=flow.kind == "udp")
+        self.socket = Socket(proto, port, flow.bind, flow.df, flow.ttl, recverr=flow.kind in ("udp", "sctp"))
         self.conn = Connection(
             flow.bind, flow.sport, flow.dst, flow.dport, ttl=flow.ttl, pmtudisc=flow.df, send_size=flow.payload
         )
@@ -59,6 +63,9 @@ class Client:
         if flow.kind == "icmp":
             header: Icmp | Udp = Icmp(ECHO, 0, flow.ident, flow.seq)
             return ip_packet(Ip(ANY, flow.dst, PROTO_ICMP, 0, flow.ttl), header, payload=flow.payload)
+        if flow.kind == "sctp":
+            about = Ip(ANY, flow.dst, PROTO_SCTP, 0, flow.ttl)
+            return ip_packet(about, Sctp(flow.sport, flow.dport), payload=opening(TAG))
         header = Udp(flow.sport, flow.dport, UDP_LEN + flow.payload)
         return ip_packet(Ip(ANY, flow.dst, PROTO_UDP, 0, flow.ttl), header, payload=flow.payload)
 
@@ -104,6 +111,8 @@ class Client:
         if self.flow.kind == "udp":
             assert isinstance(second, Udp)
             return Result("reply", src=f"{ip.src}:{second.sport}", ttl=ip.ttl, size=second.len - UDP_LEN)
+        if self.flow.kind == "sctp":
+            return self._answered(step, ip)
         if self.conn.error:
             return Result("error", errno=self.conn.error)
         done = self.conn.state != "SYN_SENT" and self.conn.received >= self.conn.send_size
@@ -116,6 +125,15 @@ class Client:
             echoed=self.conn.received,
             ttl=ip.ttl,
         )
+
+
+    def _answered(self, step: Step, ip: Ip) -> Result:
+        """What came back for an INIT: an ABORT tells that nobody is there."""
+        header, payload = step.packet.headers[1], step.packet.payload
+        assert isinstance(header, Sctp)
+        if any(chunk.type == ABORT for chunk in chunks(payload)):
+            return Result("error", errno="ECONNREFUSED")
+        return Result("reply", src=f"{ip.src}:{header.sport}", ttl=ip.ttl, size=payload_len(payload))
 
 
 _SEND_ERRORS = frozenset(
@@ -131,8 +149,8 @@ class Named(Protocol):
         """Its network namespace, or its name in `network.programs` or `network.services`."""
 
 
-def between(network: Network, src: str | Named, dst: str | Named, *, udp: int = 0, tcp: int = 0, size: int = -1,
-            ttl: int = 0, df: str = "") -> Flow:  # fmt: skip
+def between(network: Network, src: str | Named, dst: str | Named, *, udp: int = 0, tcp: int = 0, sctp: int = 0,
+            size: int = -1, ttl: int = 0, df: str = "") -> Flow:  # fmt: skip
     """The flow from a room to another, to a service, or to an address; behind a colon the port, of TCP unless told.
 
     A program in a room, such as node-1/kubelet, may stand for it.
@@ -145,14 +163,15 @@ def between(network: Network, src: str | Named, dst: str | Named, *, udp: int = 
     if colon:
         if not port.isdecimal() or not 1 <= int(port) <= 65535:
             raise ValueError(f"{to!r}: a port from 1 to 65535 was expected behind the colon, not {port!r}")
-        if int(port) != (tcp or udp or int(port)):
-            raise ValueError(f"{to!r} has a port, and so has --{'tcp' if tcp else 'udp'} {tcp or udp}")
-        tcp = 0 if udp else int(port)
-    kind = "tcp" if tcp else "udp" if udp else "icmp"
+        if int(port) != (tcp or udp or sctp or int(port)):
+            raise ValueError(f"{to!r} has a port, and so has --{'tcp' if tcp else 'udp' if udp else 'sctp'} "
+                             f"{tcp or udp or sctp}")  # fmt: skip
+        tcp = 0 if udp or sctp else int(port)
+    kind = "tcp" if tcp else "udp" if udp else "sctp" if sctp else "icmp"
     room = network.room_of(source)
     address = destination(network, name, outside=network.roles.get(room) == "host")
     named = any(name in names for names in (network, network.programs, network.services))
-    return Flow(kind, room, address, tcp or udp, size=size, ttl=ttl, df=df, to=name if named else "",
+    return Flow(kind, room, address, tcp or udp or sctp, size=size, ttl=ttl, df=df, to=name if named else "",
                 by=source if source != room else "")  # fmt: skip
 
 
@@ -171,18 +190,19 @@ def destination(network: Network, name: str, *, outside: bool = False) -> IPv4:
 
 
 def walk(network: Network, flow: Flow | str | Named, dst: str | Named = "", *, udp: int = 0, tcp: int = 0,
-         size: int = -1, ttl: int = 0, df: str = "", cold: bool = False, costs: Mapping[str, int] = DEFAULT_COSTS,
-         chooser: Scripted | None = None, until: int = TIMEOUT, max_events: int = MAX_EVENTS) -> Trace:  # fmt: skip
+         sctp: int = 0, size: int = -1, ttl: int = 0, df: str = "", cold: bool = False,
+         costs: Mapping[str, int] = DEFAULT_COSTS, chooser: Scripted | None = None,
+         until: int = TIMEOUT, max_events: int = MAX_EVENTS) -> Trace:  # fmt: skip
     """Walk one flow, request and reply, until it is quiet; the network itself is not changed.
 
-    flow: a Flow, or where it comes from; then `dst` is where it goes to, and udp, tcp, size, ttl and df are as for
-    `between`.
+    flow: a Flow, or where it comes from; then `dst` is where it goes to, and udp, tcp, sctp, size, ttl and df are as
+    for `between`.
     cold: start with the tables as they are. Otherwise (warm) an unseen run before fills neighbours and FDBs, and
     nothing else of it is kept. chooser: who answers where rules draw lots, in all rooms; without one each room draws
     from its seed. until: a bound in ns of simulated time.
     """
     if not isinstance(flow, Flow):
-        flow = between(network, flow, dst, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
+        flow = between(network, flow, dst, udp=udp, tcp=tcp, sctp=sctp, size=size, ttl=ttl, df=df)
     after, client = network.overlay(), Client(flow)
     after.chooser = chooser
     with collector_paused():

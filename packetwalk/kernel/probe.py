@@ -20,7 +20,13 @@ from packetwalk.codec import CodecError, encode
 from packetwalk.kernel import responder
 from packetwalk.kernel.capture import decoded
 from packetwalk.kernel.realise import Realised
-from packetwalk.packet import ECHO, ECHO_REPLY, ICMP_ERRORS, PROTO_TCP, REDIRECT, Icmp, Ip, Packet, quoted
+
+# isort: off
+from packetwalk.packet import (
+    ECHO, ECHO_REPLY, ICMP_ERRORS, PROTO_SCTP, PROTO_TCP, REDIRECT, Icmp, Ip, Packet, Sctp, payload_len, quoted,
+)  # fmt: skip
+# isort: on
+from packetwalk.sctp import ABORT, TAG, chunks, opening
 from packetwalk.trace import Flow
 
 Spec = Mapping[str, Any]
@@ -30,6 +36,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "icmp": {"id": 4660, "seq": 1, "size": 56},
     "udp": {"sport": 40000, "size": 32},
     "tcp": {"sport": 40000, "size": 0},
+    "sctp": {"sport": 40000, "size": 0},
 }
 """What a specification may leave out, with the values that a prediction takes then. Sizes in bytes of payload."""
 TIMEOUT = 0.6
@@ -43,7 +50,8 @@ _MODES = {None: _WANT, True: _DO, False: _DONT, "probe": _PROBE}
 _FLOW_MODES: dict[str, Any] = {"do": True, "dont": False, "probe": "probe"}
 _ERROR = struct.Struct("=IBBBxII")  # sock_extended_err: errno, origin, type, code, info, data
 _KINDS = {
-    "icmp": (socket.SOCK_RAW, socket.IPPROTO_ICMP), "udp": (socket.SOCK_DGRAM, 0), "tcp": (socket.SOCK_STREAM, 0)
+    "icmp": (socket.SOCK_RAW, socket.IPPROTO_ICMP), "udp": (socket.SOCK_DGRAM, 0), "tcp": (socket.SOCK_STREAM, 0),
+    "sctp": (socket.SOCK_RAW, PROTO_SCTP),
 }  # fmt: skip
 _ORIGINS = {1: "local", 2: "icmp"}
 _PATTERN = bytes(range(256)) * 257
@@ -299,6 +307,32 @@ class Datagram(Client):
             self.result = {"outcome": "error", "errno": word or queue["errno"]} | ({"errqueue": queue} if queue else {})
 
 
+class Opening(Datagram):
+    """An SCTP INIT through a raw socket, which keeps a kernel that has no SCTP from refusing the answer."""
+
+    def act(self) -> None:
+        spec = self.spec
+        self.socket.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+        packet = encode(Packet((Sctp(spec["sport"], spec["dport"]),), opening(TAG)))
+        self.socket.sendto(packet, (spec["dst"], 0))
+
+    def hear(self) -> None:
+        try:
+            packet = decoded(self.socket.recv(_BIGGEST), "ip")
+        except CodecError:
+            return
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            return self._error(_word(error.errno))
+        ip, header = packet.headers[0], packet.headers[1] if len(packet.headers) > 1 else None
+        if isinstance(ip, Ip) and isinstance(header, Sctp) and header.dport == self.spec["sport"]:
+            self.result = {"outcome": "reply", "src": f"{ip.src}:{header.sport}", "size": payload_len(packet.payload)}
+            if any(chunk.type == ABORT for chunk in chunks(packet.payload)):
+                self.result = {"outcome": "error", "errno": "ECONNREFUSED"}
+        return None
+
+
 class Stream(Client):
     """A TCP connection: open it, perhaps send and read the echo, close it."""
 
@@ -373,7 +407,7 @@ class Stream(Client):
             self.result = self.connected | {"echoed": self.echoed}
 
 
-_CLIENTS: dict[str, type[Client]] = {"icmp": Echo, "udp": Datagram, "tcp": Stream}
+_CLIENTS: dict[str, type[Client]] = {"icmp": Echo, "udp": Datagram, "tcp": Stream, "sctp": Opening}
 
 
 def _word(number: int | None) -> str:

@@ -38,6 +38,7 @@ from packetwalk.netns.device import Bridge, Veth
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.tables import CONF_DEFAULTS
 from packetwalk.network import Network
+from packetwalk.packet import PROTO_SCTP
 
 SETTLE = 3.0
 """Seconds that carriers and bridge ports may take to come up."""
@@ -90,6 +91,8 @@ def missing_features(network: Network) -> tuple[str, ...]:
     missing = [kind for kind in sorted(kinds) if not _makes(kind)]
     if any(wire.rate or wire.delay for wire in network.wires.values()) and not _shapes():
         missing.append("netem (for the rate and the delay of a wire)")
+    if any(s.proto == PROTO_SCTP for room in network for s in room.sockets.listeners()):
+        missing.append("sctp servers (a kernel's cookies are its own)")
     programs = {tool.split()[0] for r in network for tool in restores(r)}
     words = {what.split(" ", 1)[0] for r in network for what in r.unevaluated}
     programs |= {RESTORE[word] for word in words if word in RESTORE}

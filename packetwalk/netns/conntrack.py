@@ -7,26 +7,32 @@ socket (`confirm`): what is dropped on the way leaves nothing behind.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from packetwalk.addr import IPv4
-from packetwalk.netns import tcp_track
+from packetwalk.netns import sctp_track, tcp_track
+from packetwalk.netns.sctp_track import SctpState
 from packetwalk.netns.tcp_track import SECOND, Segment, TcpState
 from packetwalk.packet import (
     ECHO,
     ECHO_REPLY,
     ICMP_ERRORS,
     PROTO_ICMP,
+    PROTO_SCTP,
     PROTO_TCP,
     PROTO_UDP,
+    Header,
     Icmp,
     Ip,
     Packet,
+    Sctp,
+    Slice,
     Tcp,
     Udp,
     quoted,
     visible,
 )  # fmt: skip
+from packetwalk.sctp import INIT, chunks
 
 # enum ip_conntrack_status, include/uapi/linux/netfilter/nf_conntrack_common.h
 SEEN_REPLY, ASSURED, CONFIRMED = 1 << 1, 1 << 2, 1 << 3
@@ -40,7 +46,10 @@ ORIGINAL, REPLY = "ORIGINAL", "REPLY"
 STREAM_AFTER = 2 * SECOND  # a UDP conversation that lasts longer is a stream
 ICMP_ANSWERS = {ECHO: ECHO_REPLY, ECHO_REPLY: ECHO, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17}
 ICMP_OPENERS = frozenset((ECHO, 13, 15, 17))
-PROTO_NAMES = {PROTO_TCP: "tcp", PROTO_UDP: "udp", PROTO_ICMP: "icmp"}
+PROTO_NAMES = {PROTO_TCP: "tcp", PROTO_UDP: "udp", PROTO_ICMP: "icmp", PROTO_SCTP: "sctp"}
+
+
+Followed: TypeAlias = "Segment | sctp_track.Segment"
 
 
 class ConnTuple(NamedTuple):
@@ -65,7 +74,7 @@ class ConnTuple(NamedTuple):
     @property
     def brief(self) -> str:
         """In few words: `tcp 10.0.0.1:40000 > 10.0.0.2:80`."""
-        if self.proto in (PROTO_TCP, PROTO_UDP):
+        if self.proto in (PROTO_TCP, PROTO_UDP, PROTO_SCTP):
             return f"{PROTO_NAMES[self.proto]} {self.src}:{self.sport} > {self.dst}:{self.dport}"
         ident = f" id {self.sport}" if self.proto == PROTO_ICMP else ""
         return f"{PROTO_NAMES.get(self.proto, f'proto {self.proto}')} {self.src} > {self.dst}{ident}"
@@ -85,7 +94,7 @@ def tuple_of(packet: Packet) -> ConnTuple | None:
     if ip.offset:
         return None
     l4 = headers[1] if len(headers) > 1 else None
-    if isinstance(l4, Udp | Tcp):
+    if isinstance(l4, Udp | Tcp | Sctp):
         return ConnTuple(ip.src, ip.dst, ip.proto, l4.sport, l4.dport)
     if isinstance(l4, Icmp):
         return ConnTuple(ip.src, ip.dst, ip.proto, l4.id, l4.type << 8 | l4.code)
@@ -98,12 +107,13 @@ class Conn:
     status: bits as in the kernel; masq_dev: the device whose address MASQUERADE took; expires in ns.
     """
 
-    __slots__ = ("expires", "mark", "masq_dev", "original", "reply", "status", "stream_at", "tcp", "zone")
+    __slots__ = ("expires", "mark", "masq_dev", "original", "reply", "sctp", "status", "stream_at", "tcp", "zone")
 
     def __init__(self, original: ConnTuple, reply: ConnTuple, now: int = 0) -> None:
         self.original, self.reply = original, reply
         self.status, self.mark, self.zone = 0, 0, 0
         self.tcp: TcpState | None = None
+        self.sctp: SctpState | None = None
         self.masq_dev = ""
         self.expires = now
         self.stream_at = now + STREAM_AFTER
@@ -126,7 +136,7 @@ class Conn:
         """The line `conntrack -L` prints, with the seconds left at `now`."""
         proto = self.original.proto
         words = [f"{PROTO_NAMES.get(proto, 'unknown'):<8} {proto} {max(self.expires - now, 0) // SECOND}"]
-        words += [self.tcp.state] if self.tcp is not None else []
+        words += [state.state for state in (self.tcp, self.sctp) if state is not None]
         words += [str(self.original)]
         words += [] if self.status & SEEN_REPLY else ["[UNREPLIED]"]
         words += [str(self.reply)]
@@ -214,7 +224,7 @@ class Conns:
         key = tuple_of(packet)
         if key is None:
             return Tracked(None, INVALID)
-        segment = tcp_track.segment_of(l4, packet.payload) if isinstance(l4, Tcp) else None
+        segment = _segment(l4, packet.payload)
         conn = self.find(key, now)
         if conn is None:
             conn = _opened(key, segment, now, sysctls)
@@ -247,11 +257,13 @@ class Conns:
             return Tracked(None, INVALID)
         return Tracked(conn, RELATED, direction)
 
-    def _follow(self, conn: Conn, segment: Segment | None, direction: str, now: int, sysctls: dict[str, int]) -> str:
+    def _follow(self, conn: Conn, segment: Followed | None, direction: str, now: int, sysctls: dict[str, int]) -> str:
         """nf_conntrack_handle_packet: the part of each protocol."""
         proto = conn.original.proto
-        if proto == PROTO_TCP and segment is not None:
+        if isinstance(segment, Segment):
             return self._follow_tcp(conn, segment, direction, now, sysctls)
+        if segment is not None:
+            return _follow_sctp(conn, segment, direction, now, sysctls)
         if proto == PROTO_UDP:
             extra = sysctls.get("net.netfilter.nf_conntrack_udp_timeout", 30)
             if conn.status & SEEN_REPLY and now > conn.stream_at:
@@ -299,13 +311,41 @@ def source_of(original: ConnTuple) -> tuple[int, int, int]:
     return (original.src, original.sport, original.proto)
 
 
-def _opened(key: ConnTuple, segment: Segment | None, now: int, sysctls: dict[str, int]) -> Conn | None:
+def _segment(l4: Header | None, payload: int | bytes | Slice) -> Followed | None:
+    """What protocols with a state of their own look at."""
+    if isinstance(l4, Tcp):
+        return tcp_track.segment_of(l4, payload)
+    return sctp_track.Segment(l4, chunks(payload)) if isinstance(l4, Sctp) else None
+
+
+def _follow_sctp(conn: Conn, segment: sctp_track.Segment, direction: str, now: int, sysctls: dict[str, int]) -> str:
+    """nf_conntrack_sctp_packet; an INIT that is only repeated does not prolong the wait."""
+    assert conn.sctp is not None
+    before = conn.sctp
+    after = sctp_track.followed(before, segment, int(direction == REPLY))
+    if after is None:
+        return tcp_track.INVALID
+    conn.sctp = after
+    if after.state == sctp_track.ESTABLISHED != before.state:
+        conn.status |= ASSURED
+    again = before.state == after.state == sctp_track.CLOSED and segment.chunks[-1].type == INIT
+    if not (again and conn.confirmed):
+        key = f"net.netfilter.nf_conntrack_sctp_timeout_{after.state.lower()}"
+        conn.expires = now + sysctls.get(key, sctp_track.TIMEOUTS[after.state]) * SECOND
+    return tcp_track.ACCEPT
+
+
+def _opened(key: ConnTuple, segment: Followed | None, now: int, sysctls: dict[str, int]) -> Conn | None:
     """init_conntrack: an entry for an unknown tuple, None where such a packet opens nothing."""
     reply = key.inverse()
     if reply is None or (key.proto == PROTO_ICMP and key.dport >> 8 not in ICMP_OPENERS):
         return None
     conn = Conn(key, reply, now)
-    if segment is not None:
+    if isinstance(segment, sctp_track.Segment):
+        conn.sctp = sctp_track.opened(segment)
+        if conn.sctp is None:
+            return None
+    elif segment is not None:
         conn.tcp = tcp_track.opened(segment, loose=bool(sysctls.get("net.netfilter.nf_conntrack_tcp_loose", 1)))
         if conn.tcp is None:
             return None

@@ -28,6 +28,7 @@ from packetwalk.packet import (
     Icmp,
     Ip,
     Packet,
+    Sctp,
     Slice,
     Tcp,
     Udp,
@@ -255,8 +256,8 @@ def _sender(v: Visit, about: Packet, inner: Ip) -> Socket | Connection | None:
     l4 = headers[1] if len(headers) > 1 else None
     if isinstance(l4, Icmp):
         return v.t.sockets.find(PROTO_ICMP, l4.id, inner.src)
-    if isinstance(l4, Udp):
-        return v.t.sockets.find(PROTO_UDP, l4.sport, inner.src)
+    if isinstance(l4, Udp | Sctp):
+        return v.t.sockets.find(inner.proto, l4.sport, inner.src)
     if isinstance(l4, Tcp):
         return v.t.sockets.connections.get((inner.src, l4.sport, inner.dst, l4.dport))
     return None

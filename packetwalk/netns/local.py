@@ -13,6 +13,7 @@ from packetwalk.packet import (
     PORT_UNREACH,
     PROTO_ICMP,
     PROTO_IPIP,
+    PROTO_SCTP,
     PROTO_TCP,
     PROTO_UDP,
     PROTO_UNREACH,
@@ -20,15 +21,18 @@ from packetwalk.packet import (
     Icmp,
     Ip,
     Packet,
+    Sctp,
     Slice,
     Tcp,
     Udp,
     ip_packet,
     payload_len,
 )  # fmt: skip
+from packetwalk.sctp import ABORT, INIT, SHUTDOWN_COMPLETE, TAG, abort, chunks, opening
 from packetwalk.trace import TASK, Reason, Timer
 
 NO_PACKET = Packet(())  # a timer is about no packet in particular
+CONTROL_SOCKET = Socket(PROTO_SCTP, 0)  # net->sctp.ctl_sock: answers for whom nobody has opened
 RST_SOCKET = Socket(PROTO_TCP, 0, pmtudisc="do")  # tcp_sk: RST and TIME-WAIT answers carry DF and id 0
 
 
@@ -43,6 +47,8 @@ def local(v: Visit, skb: Skb) -> str | None:
         return "decap" if v.t.tunnels_at(second.dport) else udp(v, skb, ip, second)
     if ip.proto == PROTO_TCP and isinstance(second, Tcp):
         return tcp(v, skb, ip, second)
+    if ip.proto == PROTO_SCTP and isinstance(second, Sctp) and v.t.sockets.speaks(PROTO_SCTP):
+        return sctp(v, skb, ip, second)
     if ip.proto == PROTO_IPIP and any(d.kind == "ipip" for d in v.t.devices.values()):
         return "decap" if ipip_lookup(v.t, ip) is not None else _refuse(v, skb, Reason.NOT_SPECIFIED, PORT_UNREACH)
     return _refuse(v, skb, Reason.IP_NOPROTO, PROTO_UNREACH)
@@ -210,6 +216,38 @@ def _arm(v: Visit, conn: Connection) -> None:
     """tcp_reset_xmit_timer: a later deadline replaces an earlier one."""
     conn.deadline = v.now + conn.rto
     v.timer(Timer(conn.deadline, "tcp", conn), NO_PACKET)
+
+
+def sctp(v: Visit, skb: Skb, ip: Ip, header: Sctp) -> str | None:
+    """sctp_rcv: a listener answers INIT with INIT_ACK, and keeps nothing of it. What nobody expects is answered by an
+    ABORT (RFC 9260 8.4), unless it is one itself.
+
+    A host on which nobody listens has no such protocol; its clients are raw sockets, which take everything.
+    """
+    found = chunks(skb.packet.payload)
+    socket = v.t.sockets.find(PROTO_SCTP, header.dport, ip.dst)
+    skb.forget_conn()
+    if not found:
+        v.drop(skb, Reason.NOT_SPECIFIED, "no chunk")
+        return None
+    first, tag = found[0], header.tag
+    if socket is None and not v.t.sockets.speaks(PROTO_SCTP, listening=True):
+        v.step("consume", skb.dev, "a raw socket takes it, and nobody answers", skb.packet)
+        return None
+    if socket is not None:
+        v.step("deliver", skb.dev, Delivery("chunks", socket, detail=" ".join(map(str, found))), skb.packet)
+    else:
+        v.drop(skb, Reason.NO_SOCKET, f"nobody listens on {header.dport}")
+    if socket is not None and not (socket.listening and first.type == INIT):
+        return None
+    if any(chunk.type in (ABORT, SHUTDOWN_COMPLETE) for chunk in found):
+        return None
+    answer = opening(TAG + 1, answer=True) if socket is not None else abort(reflected=first.type != INIT)
+    back = Sctp(header.dport, header.sport, first.tag if first.type == INIT else tag)
+    reply = Skb(ip_packet(Ip(ip.dst, ip.src, PROTO_SCTP, 0), back, payload=answer))
+    reply.socket = socket or CONTROL_SOCKET
+    v.go("route_out", reply)
+    return None
 
 
 def _reset(v: Visit, skb: Skb, ip: Ip, header: Tcp) -> None:

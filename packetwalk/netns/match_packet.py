@@ -26,7 +26,7 @@ from packetwalk.netns.option import (
     span,
 )
 from packetwalk.netns.seen import HotDrop, Seen, Undecided
-from packetwalk.packet import PROTO_ICMP, PROTO_TCP, PROTO_UDP, Tcp
+from packetwalk.packet import PROTO_ICMP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, Tcp
 
 if TYPE_CHECKING:
     from packetwalk.netns.rule import Rule
@@ -41,14 +41,14 @@ def no_header(s: Seen) -> bool:
     TCP and is dropped, as is a packet cut short), nor in a packet of another kind."""
     if s.l4 is not None:
         return False
-    if s.proto not in (PROTO_TCP, PROTO_UDP, PROTO_ICMP):
+    if s.proto not in (PROTO_TCP, PROTO_UDP, PROTO_ICMP, PROTO_SCTP):
         raise Undecided("match", f"of ports of protocol {s.proto}")
     if s.ip.offset == 0 or (s.ip.offset == 8 and s.proto == PROTO_TCP):
         raise HotDrop
     return False
 
 
-# -- tcp, udp (net/netfilter/xt_tcpudp.c) ------------------------------------------------------------------------------
+# -- tcp, udp, sctp (net/netfilter/xt_tcpudp.c, xt_sctp.c) -------------------------------------------------------------
 
 TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG")
 SYN = ("FIN,SYN,RST,ACK", "SYN")
@@ -82,7 +82,7 @@ def _every_port(options: dict[str, Option]) -> None:
 
 
 def _transport(match: Match, rule: Rule) -> Condition:
-    """tcp_mt, udp_mt. An exact port is asked first: it decides most often."""
+    """tcp_mt, udp_mt, sctp_mt. An exact port is asked first: it decides most often."""
     exact = match.get("--dport")
     if exact is not None and (exact.inverted or ":" in exact.text):
         exact = None
@@ -305,6 +305,7 @@ MATCHES: dict[str, MatchKind] = {
     "nfacct": MatchKind(NFACCT, _comment, exactly_one(NFACCT)),
     "tcp": MatchKind(TCP, _transport, _every_port),
     "ttl": MatchKind(TTL, _ttl, exactly_one(TTL)),
+    "sctp": MatchKind(PORTS, _transport, _every_port),
     "udp": MatchKind(PORTS, _transport, _every_port),
 }
 """By name: what follows `-m`."""

@@ -28,12 +28,14 @@ from packetwalk.netns.conntrack import (
 )
 from packetwalk.packet import (
     PROTO_ICMP,
+    PROTO_SCTP,
     PROTO_TCP,
     PROTO_UDP,
     REDIRECT,
     Icmp,
     Ip,
     Packet,
+    Sctp,
     Slice,
     Tcp,
     Udp,
@@ -41,7 +43,7 @@ from packetwalk.packet import (
 )
 
 MAX_ATTEMPTS, MIN_ATTEMPTS = 128, 16  # NF_NAT_MAX_ATTEMPTS
-PORTS = (PROTO_TCP, PROTO_UDP)
+PORTS = (PROTO_TCP, PROTO_UDP, PROTO_SCTP)
 
 
 class Ports(Protocol):
@@ -205,7 +207,7 @@ def rewrite(packet: Packet, target: ConnTuple, *, source: bool) -> Packet:
     ip, rest = packet.headers[0], packet.headers[1:]
     assert isinstance(ip, Ip)
     l4 = rest[0] if rest else None
-    if isinstance(l4, Udp | Tcp):
+    if isinstance(l4, Udp | Tcp | Sctp):
         l4 = l4._replace(sport=target.sport) if source else l4._replace(dport=target.dport)
         rest = (l4, *rest[1:])
     elif isinstance(l4, Icmp) and l4.type in (0, 8, 13, 14, 15, 16, 17, 18):

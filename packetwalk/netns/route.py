@@ -10,7 +10,7 @@ from packetwalk.netns.socket import DONT, WANT, Socket
 from packetwalk.netns.tables import Rt, Tables
 from packetwalk.netns.tcp import Connection
 from packetwalk.netns.visit import Skb
-from packetwalk.packet import Ip, Packet, Tcp, Udp, new
+from packetwalk.packet import Ip, Packet, Sctp, Tcp, Udp, new
 from packetwalk.trace import Drop, Reason
 
 TOS = 0x1C  # IPTOS_RT_MASK
@@ -98,7 +98,7 @@ def _unusual(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop | None:
 def ports_of(packet: Packet) -> tuple[int, int]:
     """The transport ports, zero where the packet shows none."""
     l4 = packet.headers[1] if len(packet.headers) > 1 else None
-    return (l4.sport, l4.dport) if isinstance(l4, (Udp, Tcp)) else (0, 0)
+    return (l4.sport, l4.dport) if isinstance(l4, (Udp, Tcp, Sctp)) else (0, 0)
 
 
 def flow_hash(t: Tables, src: int, dst: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from packetwalk.packet import Ethernet, Header, Icmp, Ip, Packet, Tcp, Udp, visible
+from packetwalk.packet import Ethernet, Header, Icmp, Ip, Packet, Sctp, Tcp, Udp, visible
 
 if TYPE_CHECKING:
     from packetwalk.netns.fib import Fib
@@ -164,7 +164,7 @@ class Seen:
         self.packet, self.ip = packet, ip
         self.src, self.dst, self.proto = int(ip.src), int(ip.dst), ip.proto
         self.l4 = l4 = headers[1] if len(headers) > 1 and not ip.offset else None
-        if isinstance(l4, (Tcp, Udp)):
+        if isinstance(l4, (Tcp, Udp, Sctp)):
             self.sport, self.dport = l4.sport, l4.dport
         else:
             self.sport = self.dport = -1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from packetwalk.addr import ANY, IPv4
 from packetwalk.apps.program import App
 from packetwalk.netns.tcp import Connection
-from packetwalk.packet import ETH_ARP, PROTO_ICMP, PROTO_TCP, PROTO_UDP, Packet
+from packetwalk.packet import ETH_ARP, PROTO_ICMP, PROTO_SCTP, PROTO_TCP, PROTO_UDP, Packet
 
 # IP_MTU_DISCOVER: when a socket sets DF and whether it minds the cached path MTU (ip(7))
 DONT, WANT, DO, PROBE = "dont", "want", "do", "probe"
@@ -21,7 +21,7 @@ EPHEMERAL = range(32768, 61000)
 
 @dataclass(slots=True, eq=False)
 class Socket:
-    """An ICMP (raw), UDP or TCP socket. `port` is the local port, or the echo id of an ICMP socket; `ttl` 0 = default.
+    """An ICMP (raw), UDP, TCP or SCTP socket. `port` is the local port, or the echo id of an ICMP one; ttl 0: default.
 
     pmtudisc: dont, want, do or probe; empty = the namespace's default. `app` is `echo` or an App for a server, empty
     for a client; `owner` the process that has it open; `peer` the only address and port it hears, if it is connected.
@@ -44,7 +44,8 @@ class Socket:
     def __str__(self) -> str:
         if self.proto == ETH_ARP:
             return f"arp {self.app} for {self.addr}"
-        name = {PROTO_ICMP: "icmp", PROTO_UDP: "udp", PROTO_TCP: "tcp"}.get(self.proto, str(self.proto))
+        names = {PROTO_ICMP: "icmp", PROTO_UDP: "udp", PROTO_TCP: "tcp", PROTO_SCTP: "sctp"}
+        name = names.get(self.proto, str(self.proto))
         kind = f"{self.app} server" if self.app else "listener" if self.listening else "client"
         port = f"id {self.port}" if self.proto == PROTO_ICMP else f"port {self.port}"
         return f"{name} {kind} {port}" if self.port else f"{name} {kind}"
@@ -56,7 +57,7 @@ class Delivery(NamedTuple):
     detail: what it led to, as it was then (a connection goes on changing).
     """
 
-    kind: str  # echo-request | echo-reply | datagram | segment | error | arp
+    kind: str  # echo-request | echo-reply | datagram | segment | chunks | error | arp
     socket: Socket | Connection | None = None
     errno: str = ""
     detail: str = ""
@@ -104,6 +105,10 @@ class Sockets:
     def close(self, socket: Socket) -> None:
         """Nobody has it open any more."""
         self.bound.pop((socket.proto, socket.port, socket.addr), None)
+
+    def speaks(self, proto: int, *, listening: bool = False) -> bool:
+        """Whether anybody here has a socket of that protocol, or a listening one."""
+        return any(s.proto == proto and (s.listening or not listening) for s in self.bound.values())
 
     def free_port(self, proto: int) -> int:
         """The first ephemeral port that nobody is bound to; a kernel draws one (net.ipv4.ip_local_port_range)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from packetwalk.netns.device import Geneve, Ipip, Tunnel, Vxlan
 from packetwalk.netns.tables import Tables
-from packetwalk.packet import ECN_MASK, Ethernet, Ip, Packet, Tcp, Udp
+from packetwalk.packet import ECN_MASK, Ethernet, Ip, Packet, Sctp, Tcp, Udp
 from packetwalk.packet import Geneve as GeneveHeader
 from packetwalk.packet import Vxlan as VxlanHeader
 
@@ -49,7 +49,7 @@ def source_port(frame: Packet, bounds: tuple[int, int], seed: int) -> int:
     l4 = frame.headers[2] if ip is not None and len(frame.headers) > 2 else None
     ends: list[tuple[int, int]]
     if ip is not None:
-        ports = (l4.sport, l4.dport) if isinstance(l4, Udp | Tcp) else (0, 0)
+        ports = (l4.sport, l4.dport) if isinstance(l4, Udp | Tcp | Sctp) else (0, 0)
         ends = [(int(ip.src), ports[0]), (int(ip.dst), ports[1])]
     else:
         assert isinstance(eth, Ethernet)

@@ -19,7 +19,7 @@ from packetwalk.netns.links import Links
 from packetwalk.netns.neighbour import VALID, Neighbour
 from packetwalk.netns.policy_rule import RULE_ERRNO, TABLES, PolicyRule
 from packetwalk.netns.socket import Socket
-from packetwalk.packet import ETH_ARP, PROTO_TCP, PROTO_UDP
+from packetwalk.packet import ETH_ARP, PROTO_SCTP, PROTO_TCP, PROTO_UDP
 
 
 class Verbs(Links):
@@ -241,7 +241,7 @@ class Verbs(Links):
         """A UDP echo and a TCP echo server on that port, or another program."""
         where = IPv4(addr) if addr else ANY
         for proto in protos:
-            number = {"udp": PROTO_UDP, "tcp": PROTO_TCP}[proto]
+            number = {"udp": PROTO_UDP, "tcp": PROTO_TCP, "sctp": PROTO_SCTP}[proto]
             self.sockets.bind(Socket(number, port, where, listening=True, app=app))
 
     def arp_respond(self, addr: str | IPv4, dev: str) -> None:

@@ -37,9 +37,10 @@ WHOLE = ("flat-bridge", "flannel-vxlan", "calico-vxlan", "calico-ipip")
 
 
 def flow_of(network: Network, src: str, dst: str) -> Flow:
-    """`web:80` is TCP, `dns:53/udp` is not."""
-    end, udp, _ = dst.partition("/udp")
-    return between(network, src, end, udp=int(end.rpartition(":")[2]) if udp else 0)
+    """`web:80` is TCP, `dns:53/udp` and `far:80/sctp` are not."""
+    end, _, proto = dst.partition("/")
+    port = int(end.rpartition(":")[2]) if proto else 0
+    return between(network, src, end, **({proto: port} if proto else {}))
 
 
 def proofs(network: Network, walks: list[tuple[str, str]]) -> list[Proof]:
@@ -164,3 +165,14 @@ def test_what_was_drawn_is_read_from_the_frames() -> None:
     assert drawn(network, spec, [{"layers": [ip, tcp]}]) == {}
     assert drawn(network, spec, [{"layers": [ip, tcp]}, rewritten]) == {"backend": "10.244.2.2:80"}
     assert drawn(network, {"dst": "10.244.2.2", "dport": 80}, [rewritten]) == {}
+
+
+@pytest.mark.parametrize("proxied", PROXIED)
+def test_services_over_sctp(proxied: Callable[[Cluster], Cluster]) -> None:
+    """Nobody here speaks it: the refusals come back through NAT."""
+    made, b, c = cluster()
+    made.service("far", 80, pods=[b], target_port=3868, node_port=30090, protocol="SCTP")
+    made.service("near", 80, pods=[c], target_port=3868, protocol="SCTP")
+    walks = [("a", "far:80/sctp"), ("a", "near:80/sctp"), ("node-1", "far:80/sctp"), ("out", "node-1:30090/sctp"),
+             ("a", "far:81/sctp"), ("b", "far:80/sctp")]  # fmt: skip
+    agree(build(proxied(made)), walks)
