@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from packetwalk.netns.match import Match
 from packetwalk.netns.netfilter import HOOKS
+from packetwalk.netns.nft_rule import NftRule
 from packetwalk.netns.option import Option, masked, unquote
 from packetwalk.netns.rule import Rule
 from packetwalk.netns.target import Target
@@ -41,6 +42,21 @@ PURPOSES = (
     (r"KUBE-PROXY-FIREWALL", "kube-proxy: drops what a load balancer's source ranges left out"),
     (r"KUBE-(PROXY|KUBELET)-CANARY", "empty: its loss tells kube-proxy or the kubelet that the tables were flushed"),
     (r"KUBE-IPTABLES-HINT", "empty: tells other programs which iptables the kubelet uses, nft or legacy"),
+    # kube-proxy in nftables mode (pkg/proxy/nftables/proxier.go)
+    (r"services", "kube-proxy (nftables): one look-up finds the service of an address and port"),
+    (r"firewall-check", "kube-proxy (nftables): one look-up finds the source ranges of a load balancer's address"),
+    (r"(service|nodeport)-endpoints-check", "kube-proxy (nftables): one look-up finds services without an endpoint"),
+    (r"cluster-ips-check", "kube-proxy (nftables): refuses ports that a cluster IP does not have"),
+    (r"mark-for-masquerade", "kube-proxy (nftables): marks a packet so that masquerading does it"),
+    (r"masquerading", "kube-proxy (nftables): masquerades what mark-for-masquerade has marked"),
+    (r"reject-chain", "kube-proxy (nftables): refuses what no endpoint is there for"),
+    (r"service-[A-Z2-7]{8}-.+", "kube-proxy (nftables): one port of a service; picks one of all its endpoints"),
+    (r"local-[A-Z2-7]{8}-.+", "kube-proxy (nftables): one port of a service; picks one of its endpoints on this node"),
+    (r"external-[A-Z2-7]{8}-.+", "kube-proxy (nftables): traffic from outside for one port of a service"),
+    (r"endpoint-[A-Z2-7]{8}-.+", "kube-proxy (nftables): one endpoint of a service; rewrites the destination to it"),
+    (r"firewall-[A-Z2-7]{8}-.+", "kube-proxy (nftables): who may reach one port of a load balancer"),
+    (r"(nat|filter)-(prerouting|input|forward|output|postrouting)(-pre-dnat)?",
+     "kube-proxy (nftables): where its table begins at a hook"),
     (r"LB-.+", "a load balancer's machine: one port of a service; picks one of its nodes, all as likely"),
     # Calico (felix/rules)
     (r"cali-(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING)", "Calico's part of that hook"),
@@ -90,6 +106,12 @@ def explain_chain(table: str, chain: str, rules: Iterable[Rule]) -> list[str]:
     lines = [f"{chain} ({table}): {what}."]
     lines += [f"{n:>4}  {explain_rule(rule)}" for n, rule in enumerate(rules, 1)]
     return lines if len(lines) > 1 else [*lines, "      It has no rule: a packet goes back to where it came from."]
+
+
+def explain_nft_chain(table: str, chain: str, rules: Iterable[NftRule]) -> list[str]:
+    """A chain of nftables: what it is for, then its rules, which are words already."""
+    lines = [f"{chain} ({table}): {purpose(chain) or 'a chain that no program known here makes'}."]
+    return [*lines, *(f"{n:>4}  {rule}" for n, rule in enumerate(rules, 1))]
 
 
 def explain_rule(rule: Rule) -> str:

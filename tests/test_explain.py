@@ -1,11 +1,17 @@
 """Rules and chains in words."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from packetwalk.cli import main
+from packetwalk.cni import find
 from packetwalk.explain import PURPOSES, explain_chain, explain_rule, purpose
+from packetwalk.kube.build import build
+from packetwalk.kube.cluster import default_cluster
+from packetwalk.kube.kubeproxy import KubeProxy
 from packetwalk.netns.rule import parse_rule
 from packetwalk.snapshot.iptables_save import load_iptables
 
@@ -84,3 +90,30 @@ def test_a_chain_is_its_purpose_and_its_rules() -> None:
     assert head.startswith("KUBE-MARK-MASQ (nat): kube-proxy: marks a packet (bit 0x4000) so that KUBE-POSTROUTING ")
     assert line == "   1  Packets get mark 0x4000 set."
     assert explain_chain("nat", "MINE", [])[1].strip() == "It has no rule: a packet goes back to where it came from."
+
+
+def test_chains_of_nftables_are_told_by_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(
+        "cni: flannel-vxlan\nnodes: 2\npods: [{name: b, node: 2, listen: [80]}]\n"
+        "services: [{name: web, port: 80, pods: [b]}]\nkube_proxy: {mode: nftables}\n"
+    )
+    main(["explain", "services", "-f", str(file)])
+    assert capsys.readouterr().out == (
+        "node-1, node-2: services (kube-proxy): kube-proxy (nftables): one look-up finds the service of an address and "
+        "port.\n   1  ip daddr . meta l4proto . th dport vmap @service-ips\n"
+        "   2  ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports\n"
+    )
+    main(["show", "node-1", "rules", "--table", "kube-proxy", "--chain", "services", "-f", str(file)])
+    shown = capsys.readouterr().out
+    assert shown.startswith("table ip kube-proxy {\n\tchain services {\n\t\tip daddr . meta")
+    assert shown.endswith("\t}\n}\n")
+    main(["commands", "node-1", "-f", str(file)])
+    assert "ip netns exec node-1 nft -f - <<'END'\ntable ip kube-proxy {\n" in capsys.readouterr().out
+
+
+def test_every_chain_of_kube_proxys_nftables_mode_has_a_purpose() -> None:
+    made = default_cluster(find("flannel-vxlan"))
+    network = build(replace(made, kube_proxy=KubeProxy(mode="nftables")))
+    (table,) = network["node-1"].netfilter.nft.values()
+    assert all(purpose(name) for name in table.chains)

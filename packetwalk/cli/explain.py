@@ -42,7 +42,7 @@ def explain(
     """
     from difflib import get_close_matches
 
-    from packetwalk.explain import explain_chain, explain_rule, purpose
+    from packetwalk.explain import explain_chain, explain_nft_chain, explain_rule, purpose
     from packetwalk.netns.rule import parse_rule
 
     if what.startswith(("-A ", "--append ")):
@@ -59,6 +59,11 @@ def explain(
             chains |= one.chains.keys()
             if what in one.chains and table in ("", one.name):
                 text = "\n".join(explain_chain(one.name, what, one.chains[what].rules))
+                found.setdefault(text, []).append(name)
+        for other in network[name].netfilter.nft.values():
+            chains |= other.chains.keys()
+            if what in other.chains and table in ("", other.title):
+                text = "\n".join(explain_nft_chain(other.title, what, other.chains[what].rules))
                 found.setdefault(text, []).append(name)
     if found:
         return emit("\n".join(f"{', '.join(rooms)}: {text}" for text, rooms in found.items()))

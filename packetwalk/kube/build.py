@@ -19,9 +19,8 @@ from packetwalk.kube.cluster import Cluster, Node, Pod
 from packetwalk.kube.controlplane import API_PORT, filled, kubernetes, selected
 from packetwalk.kube.fabric import Fabric
 from packetwalk.kube.kubeproxy import KubeProxy, ProxiedNode, iptables
-from packetwalk.kube.kubeproxy_nft import nftables
 from packetwalk.kube.layout import Layout, Place, layout
-from packetwalk.kube.rules import written
+from packetwalk.kube.rules import nft_rules, written
 from packetwalk.kube.service import Service
 from packetwalk.netns.device import Veth
 from packetwalk.netns.namespace import Netns
@@ -29,7 +28,6 @@ from packetwalk.netns.netfilter import Ruleset
 from packetwalk.netns.shared import Shared
 from packetwalk.network import Network, kubelet
 from packetwalk.snapshot.iptables_save import read_iptables
-from packetwalk.snapshot.nft_list import read_nft
 
 
 @dataclass(eq=False)
@@ -249,7 +247,7 @@ def _rules(cluster: Cluster, hosts: dict[str, Host], services: tuple[Service, ..
 
     kube-proxy lets 127.0.0.1 be routed for node ports on localhost, and has conntrack forget connections sooner.
     """
-    known: dict[str, Ruleset] = {}
+    known: dict[object, Ruleset] = {}
     for host in hosts.values():
         proxied = partial(_proxied, cluster.kube_proxy, host, services, known) if services else None
         texts = partial(cluster.cni.iptables, host), partial(cluster.cni.ipsets, host)
@@ -259,15 +257,13 @@ def _rules(cluster: Cluster, hosts: dict[str, Host], services: tuple[Service, ..
                 host.netns.sysctl(key, value)
 
 
-def _proxied(proxy: KubeProxy, host: Host, services: tuple[Service, ...], known: dict[str, Ruleset]) -> Ruleset:
-    """kube-proxy's rules on a node. Nodes for which it writes the same text share them (`known`)."""
+def _proxied(proxy: KubeProxy, host: Host, services: tuple[Service, ...], known: dict[object, Ruleset]) -> Ruleset:
+    """kube-proxy's rules on a node. Nodes for which it writes the same share them (`known`)."""
     detector = proxy.local_detector(str(host.plan.pod_cidr), str(host.pod_cidr))
     addrs = tuple(addr.local for device in host.netns.devices.values() for addr in device.addrs)
     node = ProxiedNode(host.name, host.ip, addrs, detector, host.node.zone)
     if proxy.mode == "nftables":
-        made = Ruleset()
-        made.nft = read_nft(nftables(proxy, node, services, str(host.plan.service_cidr)), "kube-proxy").tables
-        return made
+        return nft_rules(proxy, node, services, str(host.plan.service_cidr), known)
     text = iptables(proxy, node, services)
     if text not in known:
         known[text] = read_iptables(text, "kube-proxy")

@@ -59,6 +59,21 @@ def nftables(proxy: KubeProxy, node: ProxiedNode, services: Iterable[Service], s
     return str(table)
 
 
+def distinction(node: ProxiedNode, services: Iterable[Service]) -> tuple[str, ...]:
+    """What of a node its table depends on, but for the addresses of node ports: nodes for which that is the same have
+    the same table."""
+    found = list(services)
+    local = any(s.internal_local or s.external_local for s in found)
+    near = any(e.zones for s in found for e in s.endpoints)
+    ranged = any(s.load_balancer_source_ranges for s in found)
+    return node.detector, node.name if local else "", node.zone if near else "", str(node.ip) if ranged else ""
+
+
+def node_ports(proxy: KubeProxy, node: ProxiedNode) -> str:
+    """The table with nothing but its set of addresses that serve node ports, if it has one."""
+    return _listed(_Table(proxy, node).node_port_set())
+
+
 class _Table:
     """What is written so far: elements of sets and maps by their numbers (as nft sorts them), rules by chain."""
 
@@ -89,8 +104,7 @@ class _Table:
 
     def __str__(self) -> str:
         blocks = [_set("cluster-ips", "Active ClusterIPs", sorted(self.addresses))]
-        if not self.everywhere:
-            blocks.append(_set("nodeport-ips", "IPs that accept NodePort traffic", self._node_port_ips()))
+        blocks += self.node_port_set()
         for name, seconds in self.affinities.items():
             lines = ["type ipv4_addr", "size 65535", "flags dynamic,timeout", f"timeout {_time(seconds)}"]
             blocks.append(_block(f"set {name}", lines))
@@ -101,13 +115,22 @@ class _Table:
         for chain, rules in self.chains.items():
             head = [f"type {BASES[chain]}; policy accept;"] if chain in BASES else []
             blocks.append(_block(f"chain {chain}", [*head, *rules]))
-        return 'table ip kube-proxy {\n\tcomment "rules for kube-proxy"\n' + "\n\n".join(blocks) + "\n}\n"
+        return _listed(blocks)
+
+    def node_port_set(self) -> list[str]:
+        """The set of addresses that serve node ports, unless all do."""
+        comment = "IPs that accept NodePort traffic"
+        return [] if self.everywhere else [_set("nodeport-ips", comment, self._node_port_ips())]
 
     def _node_port_ips(self) -> list[IPv4]:
         """Of the networks asked for, else the node's own address; never of localhost."""
         if not self.proxy.node_port_addresses:
             return [self.node.ip]
         return sorted(a for a in node_port_addrs(self.proxy, self.node) if a not in Prefix.parse(LOOPBACK))
+
+
+def _listed(blocks: Iterable[str]) -> str:
+    return 'table ip kube-proxy {\n\tcomment "rules for kube-proxy"\n' + "\n\n".join(blocks) + "\n}\n"
 
 
 def _block(head: str, lines: Iterable[str]) -> str:

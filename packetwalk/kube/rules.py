@@ -1,12 +1,16 @@
-"""The iptables rules of a node, made when somebody first looks: a cluster has many nodes, a walk meets few."""
+"""The rules of a node, made when somebody first looks: a cluster has many nodes, a walk meets few."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from packetwalk.kube.kubeproxy import KubeProxy, ProxiedNode
+from packetwalk.kube.kubeproxy_nft import distinction, nftables, node_ports
+from packetwalk.kube.service import Service
 from packetwalk.netns.netfilter import Ruleset
 from packetwalk.snapshot.ipset_save import read_ipsets
 from packetwalk.snapshot.iptables_save import read_iptables
+from packetwalk.snapshot.nft_list import read_nft
 
 
 class Deferred(Ruleset):
@@ -63,3 +67,17 @@ def beside(proxied: Ruleset, ruleset: Ruleset, above: Callable[[str], int]) -> R
             for rule in (*first[:cut], *middle, *first[cut:]):
                 table.append(rule)
     return both
+
+
+def nft_rules(proxy: KubeProxy, node: ProxiedNode, services: Sequence[Service], service_cidr: str,
+              known: dict[object, Ruleset]) -> Ruleset:  # fmt: skip
+    """kube-proxy's table on a node. Nodes that differ in nothing but their addresses share its chains (`known`)."""
+    key = distinction(node, services)
+    if key not in known:
+        known[key] = Ruleset()
+        known[key].nft = read_nft(nftables(proxy, node, services, service_cidr), "kube-proxy", trusted=True).tables
+    ruleset = Ruleset()
+    for name, table in known[key].nft.items():
+        own = read_nft(node_ports(proxy, node), "kube-proxy").tables[name].sets
+        ruleset.nft[name] = table.with_set(own["nodeport-ips"]) if own else table
+    return ruleset

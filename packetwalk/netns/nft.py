@@ -6,12 +6,13 @@ other chains. Evidence and verdicts are those of iptables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from packetwalk.netns.netfilter import Verdict
-from packetwalk.netns.nft_rule import NftRule
+from packetwalk.netns.nft_rule import NftRule, parse_nft_rule
 from packetwalk.netns.nft_set import GO_ON, NftSet, Outcome
 from packetwalk.netns.seen import Hit, Seen, Undecided
 
@@ -31,14 +32,25 @@ class Base:
     policy: str = "accept"
 
 
-@dataclass
 class NftChain:
-    """A chain and its rules; `comment` as printed. A chain without a base is reached by jumps only."""
+    """A chain and its rules; `comment` as printed. A chain without a base is reached by jumps only.
 
-    name: str
-    base: Base | None = None
-    comment: str = ""
-    rules: list[NftRule] = field(default_factory=list)
+    lines: its rules as (place, text), read when somebody first looks: kube-proxy keeps a chain for every endpoint, and
+    a packet meets few. sets: those of its table.
+    """
+
+    def __init__(self, name: str, sets: Mapping[str, NftSet], base: Base | None = None, comment: str = "",
+                 lines: Sequence[tuple[str, str]] = ()) -> None:  # fmt: skip
+        self.name, self.sets, self.base, self.comment, self.lines = name, sets, base, comment, lines
+
+    @cached_property
+    def rules(self) -> list[NftRule]:
+        """The rules in order."""
+        return [parse_nft_rule(text, self.name, self.sets, where) for where, text in self.lines]
+
+    def within(self, sets: Mapping[str, NftSet]) -> NftChain:
+        """The same chain beside other sets."""
+        return NftChain(self.name, sets, self.base, self.comment, self.lines)
 
     def __str__(self) -> str:
         head = [f"comment {self.comment}"] if self.comment else []
@@ -64,6 +76,12 @@ class NftTable:
         head = f"\n\tcomment {self.comment}" if self.comment else ""
         blocks = [*self.others, *map(str, self.sets.values()), *map(str, self.chains.values())]
         return f"table {self.family} {self.name} {{{head}\n" + "\n\n".join(blocks) + "\n}"
+
+    def with_set(self, one: NftSet) -> NftTable:
+        """The same table with another set of that name."""
+        sets = {**self.sets, one.name: one}
+        chains = {name: chain.within(sets) for name, chain in self.chains.items()}
+        return NftTable(self.family, self.name, self.comment, sets, chains, self.others)
 
     @property
     def title(self) -> str:

@@ -45,8 +45,9 @@ def load_nft(path: Path) -> Listed:
     return read_nft(read_text(path), str(path))
 
 
-def read_nft(text: str, name: str = "nftables.txt") -> Listed:
-    """Read the text of `nft list ruleset` or `nft list table`."""
+def read_nft(text: str, name: str = "nftables.txt", *, trusted: bool = False) -> Listed:
+    """Read the text of `nft list ruleset` or `nft list table`. trusted: rules are right, so each is read when it is
+    needed."""
     tables: dict[str, NftTable] = {}
     unevaluated: list[str] = []
     managed = False
@@ -61,7 +62,7 @@ def read_nft(text: str, name: str = "nftables.txt") -> Listed:
                 raise ValueError(f"`table FAMILY NAME {{` was expected, not {line.text!r}")
             block = list(_block(lines, line))
             if words[1] in FAMILIES and not managed:
-                tables[f"{words[1]} {words[2]}"] = _table(words[1], words[2], block, name)
+                tables[f"{words[1]} {words[2]}"] = _table(words[1], words[2], block, name, trusted=trusted)
             elif words[1] not in (*FAMILIES, *OTHER_FAMILIES):
                 raise ValueError(unknown("family", words[1], (*FAMILIES, *OTHER_FAMILIES)))
             elif words[1] not in (*FAMILIES, "ip6"):
@@ -89,9 +90,8 @@ def _block(lines: Iterator[Line], head: Line) -> Iterator[Line]:
     raise ValueError(f"`{head.text}` is not closed; is the file cut off?")
 
 
-def _table(family: str, name: str, block: list[Line], file: str) -> NftTable:
+def _table(family: str, name: str, block: list[Line], file: str, *, trusted: bool) -> NftTable:
     table = NftTable(family, name)
-    chains: list[tuple[NftChain, list[Line]]] = []
     lines = iter(block)
     for line in lines:
         try:
@@ -100,8 +100,7 @@ def _table(family: str, name: str, block: list[Line], file: str) -> NftTable:
             if words[0] in ("set", "map") and len(words) == 3:
                 table.sets[words[1]] = _set(words[1], words[0] == "map", line, inner, file)
             elif words[0] == "chain" and len(words) == 3:
-                chain = table.chains[words[1]] = NftChain(words[1])
-                chains.append((chain, inner))
+                table.chains[words[1]] = _chain(words[1], inner, table.sets, file)
             elif words[0] == "comment":
                 table.comment = line.text.removeprefix("comment ")
             elif words[0] == "flags" or inner:
@@ -111,9 +110,10 @@ def _table(family: str, name: str, block: list[Line], file: str) -> NftTable:
                 raise ValueError(f"a chain, a set or a map was expected, not {line.text!r}")
         except ValueError as error:
             raise _located(error, file, line) from None
-    for chain, inner in chains:
-        _fill(chain, inner, table.sets, file)
-    _check(table, file)
+    if not trusted:
+        for chain in table.chains.values():
+            _read_rules(chain, file)
+        _check(table, file)
     return table
 
 
@@ -168,17 +168,30 @@ def _described(heads: list[Line], is_map: bool, file: str) -> tuple[tuple[str, .
 # -- chains ------------------------------------------------------------------------------------------------------------
 
 
-def _fill(chain: NftChain, block: list[Line], sets: Mapping[str, NftSet], file: str) -> None:
+def _chain(name: str, block: list[Line], sets: Mapping[str, NftSet], file: str) -> NftChain:
+    base, comment = None, ""
+    short = Path(file).name
+    rules: list[tuple[str, str]] = []
     for line in block:
+        if line.text.startswith("type ") and not rules:
+            try:
+                base = _base(line.text)
+            except ValueError as error:
+                raise _located(error, file, line) from None
+        elif line.text.startswith("comment ") and not rules:
+            comment = line.text.removeprefix("comment ")
+        else:
+            rules.append((f"{short}:{line.n}", line.text))
+    return NftChain(name, sets, base, comment, rules)
+
+
+def _read_rules(chain: NftChain, file: str) -> None:
+    chain.rules = []
+    for where, text in chain.lines:
         try:
-            if line.text.startswith("type ") and not chain.rules:
-                chain.base = _base(line.text)
-            elif line.text.startswith("comment ") and not chain.rules:
-                chain.comment = line.text.removeprefix("comment ")
-            else:
-                chain.rules.append(parse_nft_rule(line.text, chain.name, sets, f"{Path(file).name}:{line.n}"))
+            chain.rules.append(parse_nft_rule(text, chain.name, chain.sets, where))
         except ValueError as error:
-            raise _located(error, file, line) from None
+            raise SnapshotError(f"{_at(file, where)}: {error}") from None
 
 
 def _base(text: str) -> Base:
