@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from packetwalk.commands import restores
 from packetwalk.kernel.bench import Bench, documents
 from packetwalk.kernel.probe import DEFAULTS, TIMEOUT
 from packetwalk.kernel.realise import Realised, realise
@@ -95,9 +96,15 @@ def _ports(specs: Iterable[Mapping[str, Any]]) -> list[int]:
     return sorted({spec[key] for spec in specs for key in ("sport", "dport", "id") if spec.get(key)})
 
 
+RULES = {"ipset restore": "ipset-save.txt", "iptables-restore": "iptables-save.txt", "nft -f -": "nftables.txt"}
+"""The file of a recording for what each tool is given."""
+
+
 def state(real: Realised, room: str) -> dict[str, str]:
-    """The tables of a room as files: {name: text}, each what the tool printed, with the rooms' own names."""
-    files = {f"{name}.json": _listed(real.output(room, *words)) for name, words in TABLES.items()}
+    """The tables of a room as files: {name: text}, each what the tool printed, with the rooms' own names. Rules
+    and sets are what the tools were given."""
+    rules = {RULES[tool]: f"{text}\n" for tool, text in restores(real.network[room]).items()}
+    files = rules | {f"{name}.json": _listed(real.output(room, *words)) for name, words in TABLES.items()}
     return files | {"sysctl.conf": "".join(f"{line}\n" for line in _sysctls(real, real.network[room]))}
 
 

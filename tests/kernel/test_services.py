@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from packetwalk.cli import main
 from packetwalk.cni import MODES, find
 from packetwalk.engine.walk import between
 from packetwalk.kernel.probe import spec_of
 from packetwalk.kernel.realise import missing_features
-from packetwalk.kernel.record import drawn
+from packetwalk.kernel.record import drawn, record
 from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Node, Pod, default_cluster
@@ -176,3 +178,15 @@ def test_services_over_sctp(proxied: Callable[[Cluster], Cluster]) -> None:
     walks = [("a", "far:80/sctp"), ("a", "near:80/sctp"), ("node-1", "far:80/sctp"), ("out", "node-1:30090/sctp"),
              ("a", "far:81/sctp"), ("b", "far:80/sctp")]  # fmt: skip
     agree(build(proxied(made)), walks)
+
+
+@pytest.mark.parametrize("proxied", PROXIED)
+def test_a_recording_holds_the_rules(proxied: Callable[[Cluster], Cluster], tmp_path: Path) -> None:
+    made, b, c = cluster()
+    made.service("web", 80, pods=[b, c], target_port=8080, node_port=30080)
+    network = build(proxied(made))
+    if missing := missing_features(network):
+        pytest.skip(f"this kernel has no {', '.join(missing)}")
+    flows = [flow_of(network, "a", "web:80"), flow_of(network, "out", "node-1:30080")]
+    record(network, [{"name": f.src, "spec": spec_of(f, 0.2)} for f in flows], tmp_path / "mine")
+    assert main(["agree", str(tmp_path / "mine")]) == 0

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from packetwalk.engine.walk import walk
+from packetwalk.snapshot import load_snapshot
 from packetwalk.snapshot.nft_list import read_nft
 from packetwalk.snapshot.reader import SnapshotError
+from packetwalk.source import SAMPLE
 
 LISTED = Path(__file__).resolve().parent / "nftables.list"  # as nft 1.0.6 printed it
 
@@ -100,3 +103,23 @@ def test_chains_may_be_sixteen_deep() -> None:
     assert read_nft(chains(16)).tables
     with pytest.raises(SnapshotError, match="more than 16 deep"):
         read_nft(chains(3000))
+
+
+def test_a_snapshot_may_hold_one(tmp_path: Path) -> None:
+    snapshot = Path(shutil.copytree(SAMPLE, tmp_path / "snap"))
+    (snapshot / "state/0/node-2/nftables.txt").write_text(
+        "table inet mine {\n\tchain in {\n\t\ttype filter hook forward priority -10; policy accept;\n"
+        "\t\ticmp type echo-request counter packets 0 bytes 0 drop\n\t\tlimit rate 5/second accept\n\t}\n}\n"
+        "table bridge other {\n}\n"
+    )
+    network = load_snapshot(snapshot)
+    trace = walk(network, "a", "b")
+    ((room, step),) = trace.drops
+    assert room == "node-2" and step.dev == "forward/inet mine"
+    assert "in 1: icmp type echo-request counter packets 0 bytes 0 drop   (nftables.txt:4)" in str(step.what.by)  # type: ignore[attr-defined]
+    assert trace.unevaluated == {"node-2": ("nftables.txt (table bridge other)",)}
+    odd = walk(network, "a", "b", udp=80)
+    assert odd.result.outcome == "unsupported"
+    assert odd.result.errno == "rule statement limit rate 5/second accept (nftables.txt:5)"
+    network["node-2"].netfilter.nft["inet mine"].chains["in"].rules.pop()
+    assert walk(network, "a", "b", udp=8080).result.outcome == "reply"
