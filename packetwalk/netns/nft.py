@@ -18,6 +18,7 @@ from packetwalk.netns.seen import Hit, Seen, Undecided
 
 PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
+OF_FRAMES = ("ingress", "egress")  # hooks of a device, at which nothing is evaluated
 TYPES = ("filter", "nat", "route")
 
 
@@ -88,7 +89,9 @@ class NftTable:
         return self.name if self.family == "ip" else f"{self.family} {self.name}"
 
     def bases(self) -> Iterator[BaseChain]:
-        """Its base chains."""
+        """Its base chains; one that is dormant has none (NFT_TABLE_F_DORMANT)."""
+        if "\tflags dormant" in self.others:
+            return
         for chain in self.chains.values():
             if chain.base is not None:
                 yield BaseChain(self, chain, chain.base)

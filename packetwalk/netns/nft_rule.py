@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from packetwalk.hint import unknown
 from packetwalk.netns.nft_action import STATEMENTS, Run, always, nothing
 from packetwalk.netns.nft_set import GO_ON, NftSet, Outcome
 from packetwalk.netns.nft_term import KINDS, TERMS, Span, Strange, Term, Value, span_of
@@ -207,10 +208,7 @@ class Reading(Words):
     def _named(self) -> NftSet:
         name = self.next("a set")[1:]
         if name not in self.sets:
-            from difflib import get_close_matches  # only where something is wrong
-
-            near = get_close_matches(name, self.sets, 1)
-            raise ValueError(f"there is no set or map {name!r}{f'; did you mean {near[0]!r}?' if near else ''}")
+            raise ValueError(unknown("set or map", name, self.sets))
         return self.sets[name]
 
     def _wanted(self, terms: list[Term], *, mapped: bool) -> NftSet:

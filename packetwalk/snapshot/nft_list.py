@@ -7,12 +7,11 @@ not evaluated.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 from packetwalk.hint import unknown
-from packetwalk.netns.nft import HOOKS, PRIORITIES, TYPES, Base, NftChain, NftTable
+from packetwalk.netns.nft import HOOKS, OF_FRAMES, PRIORITIES, TYPES, Base, NftChain, NftTable
 from packetwalk.netns.nft_rule import parse_nft_rule
 from packetwalk.netns.nft_set import Element, NftSet
 from packetwalk.netns.nft_term import KINDS, TERMS, Strange
@@ -62,7 +61,13 @@ def read_nft(text: str, name: str = "nftables.txt", *, trusted: bool = False) ->
                 raise ValueError(f"`table FAMILY NAME {{` was expected, not {line.text!r}")
             block = list(_block(lines, line))
             if words[1] in FAMILIES and not managed:
-                tables[f"{words[1]} {words[2]}"] = _table(words[1], words[2], block, name, trusted=trusted)
+                table = _table(words[1], words[2], block, name, trusted=trusted)
+                tables[f"{words[1]} {words[2]}"] = table
+                unevaluated += [
+                    f"{Path(name).name} (chain {chain.name} of table {table.title})"
+                    for chain in table.chains.values()
+                    if chain.base and chain.base.hook in OF_FRAMES
+                ]
             elif words[1] not in (*FAMILIES, *OTHER_FAMILIES):
                 raise ValueError(unknown("family", words[1], (*FAMILIES, *OTHER_FAMILIES)))
             elif words[1] not in (*FAMILIES, "ip6"):
@@ -198,15 +203,16 @@ def _base(text: str) -> Base:
     """`type filter hook prerouting priority dstnat - 10; policy accept;`."""
     head, _, rest = text.partition(";")
     words = head.split()
-    if len(words) < 6 or words[2] != "hook" or words[4] != "priority":
+    at = words.index("priority") if "priority" in words else 0
+    if at < 4 or len(words) == at + 1 or words[2] != "hook":
         raise ValueError(f"`type TYPE hook HOOK priority NUMBER; policy POLICY;` was expected, not {text!r}")
-    for word, known in ((words[1], TYPES), (words[3], HOOKS)):
+    for word, known in ((words[1], TYPES), (words[3], (*HOOKS, *OF_FRAMES))):
         if word not in known:
             raise ValueError(f"one of {', '.join(known)} was expected, not {word!r}")
     policy = rest.partition("policy ")[2].strip(" ;") or "accept"
     if policy not in ("accept", "drop"):
         raise ValueError(f"a policy (accept or drop) was expected, not {policy!r}")
-    return Base(words[1], words[3], _priority(words[5:]), text, policy)
+    return Base(words[1], words[3], _priority(words[at + 1 :]), text, policy)
 
 
 def _priority(words: list[str]) -> int:
@@ -228,9 +234,7 @@ def _check(table: NftTable, file: str) -> None:
     for name, targets in aims.items():
         for aim, where in targets.items():
             if aim not in table.chains:
-                near = get_close_matches(aim, table.chains, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise SnapshotError(f"{_at(file, where)}: there is no chain {aim!r} in table {table.name}{hint}")
+                raise SnapshotError(f"{_at(file, where)}: table {table.name}: {unknown('chain', aim, table.chains)}")
             if table.chains[aim].base is not None:
                 raise SnapshotError(f"{_at(file, where)}: {aim} is a base chain, to which {name} cannot lead")
     done: set[str] = set()

@@ -56,19 +56,30 @@ def test_tables_of_iptables_and_of_other_families() -> None:
     assert [t.title for t in listed.tables.values()] == ["inet own"]
 
 
+def test_what_sees_frames_or_sleeps_sees_no_packet() -> None:
+    hook = 'type filter hook ingress device "eth0" priority filter; policy drop;'
+    text = f"table inet t {{\n\tchain c {{\n\t\t{hook}\n\t}}\n}}\n"
+    listed = read_nft(text)
+    assert listed.unevaluated == ("nftables.txt (chain c of table inet t)",) and printed(text) == text
+    dormant = f"table ip t {{\n\tflags dormant\n\n\tchain c {{\n\t\t{BASE}\n\t}}\n}}\n"
+    (table,) = read_nft(dormant).tables.values()
+    assert not list(table.bases()) and printed(dormant) == dormant
+    assert len(list(read_nft(dormant.replace("\tflags dormant\n", "")).tables["ip t"].bases())) == 1
+
+
 BASE = "type filter hook input priority filter; policy accept;"
 
 
 @pytest.mark.parametrize(("inside", "message"), [
     ("chain c {\n ip saddr 10.0.0.256 drop\n}", "nft:3: "),
     ("chain c {\n tcp dport 70000 drop\n}", "nft:3: a number of 0 to 65535 was expected, not '70000'"),
-    ("chain c {\n jump d\n}\nchain dd {\n}", "nft:3: there is no chain 'd' in table t; did you mean 'dd'?"),
+    ("chain c {\n jump d\n}\nchain dd {\n}", "nft:3: table t: there is no chain 'd'; did you mean 'dd'?"),
     ("chain c {\n ip saddr @nots drop\n}\nset nets {\n type ipv4_addr\n}",
      "nft:3: there is no set or map 'nots'; did you mean 'nets'?"),
     ("chain c {\n jump d\n}\nchain d {\n goto c\n}", "a loop of chains: c > d > c"),
     (f"chain c {{\n {BASE}\n}}\nchain d {{\n jump c\n}}", "nft:6: c is a base chain, to which d cannot lead"),
     ("chain c {\n type filter hook inputt priority filter; policy accept;\n}",
-     "nft:3: one of prerouting, input, forward, output, postrouting was expected, not 'inputt'"),
+     "nft:3: one of prerouting, input, forward, output, postrouting, ingress, egress was expected, not 'inputt'"),
     ("chain c {\n type filter hook input; policy accept;\n}", "nft:3: `type TYPE hook HOOK priority"),
     ("chain c {\n type filter hook input priority filter; policy maybe;\n}", "nft:3: a policy (accept or drop)"),
     ("chain c {\n ct state newer accept\n}", "nft:3: one of invalid, established, related, new, untracked"),
