@@ -111,9 +111,9 @@ class Conformance:
                f"{counted(self.nodes, 'node')}, {self.protocol}")  # fmt: skip
         width = max(map(len, self._asked))
         for number, promise in enumerate(self._asked, 1):
-            pairs, broken = self.pairs(promise), self.broken(promise)
-            word = "broken" if broken else "kept" if pairs else "-"
-            yield (f"  {number} {word:6}  {promise:{width}}  {pairs - broken} of {counted(pairs, 'pair')}, "
+            pairs, broken = counted(self.pairs(promise), "pair"), self.broken(promise)
+            word = "broken" if broken else "kept" if self.cases[promise] else "-"
+            yield (f"  {number} {word:6}  {promise:{width}}  {f'by {broken} of {pairs}' if broken else f'by {pairs}'}, "
                    f"{counted(len(self.cases[promise]), 'walk')}")  # fmt: skip
         for case, breaches in _by_case(self._counted):
             yield ""

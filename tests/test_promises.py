@@ -73,7 +73,7 @@ def test_the_report_in_words_and_as_data() -> None:
     report = conformance(network("flat-bridge:ip_masq"))
     lines = str(report).splitlines()
     assert lines[0] == "flat-bridge cluster of 2 nodes: 3 pods of 2 kinds on 2 nodes, echo requests"
-    assert lines[1] == "  1 broken  every pod reaches every pod without NAT     2 of 6 pairs, 3 walks"
+    assert lines[1] == "  1 broken  every pod reaches every pod without NAT     by 4 of 6 pairs, 3 walks"
     assert "node-1 > node-2: a > b, and 1 pair like it" in lines
     data = report.to_dict()
     assert data["kept"] is False and [p["kept"] for p in data["promises"]] == [False, True, False]
