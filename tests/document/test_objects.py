@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from packetwalk import cli
 from packetwalk.document import DocumentError, load_cluster, read
@@ -92,6 +96,14 @@ def test_what_a_dump_says() -> None:
 )  # fmt: skip
 def test_walks_in_a_dump(dumped: Network, src: str, dst: str) -> None:
     assert walk(dumped, src, dst).delivered
+
+
+def test_json_is_the_same(tmp_path: Path) -> None:
+    import yaml
+
+    data = yaml.safe_load(DUMP.read_text(encoding="utf-8"))
+    cluster = load_cluster(written(tmp_path, json.dumps(data, indent=4, default=str), "dump.json"))
+    assert cluster == load_cluster(DUMP)
 
 
 def test_the_subnet_is_around_the_nodes(dumped: Network) -> None:
@@ -314,3 +326,23 @@ def test_a_dump_that_is_cut_off_is_read_or_refused(tmp_path: Path, length: int) 
         build(load_cluster(path))
     except ValueError as error:
         assert "\n" not in error.args[0]
+
+
+WORDS = ["x", "null", "[]", "{}", "-1", "99999999", "10.244.1.4", "[1]", "{a: b}", "::1"]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_a_dump_with_slips_is_read_or_refused_in_lines(data: st.DataObject) -> None:
+    lines = DUMP.read_text(encoding="utf-8").split("\n")
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        key, _, value = lines[at].partition(": ")
+        word = data.draw(st.sampled_from(WORDS))
+        lines[at] = data.draw(st.sampled_from(["", f"{key}: {word}", f"{key[:-1]}: {value}", f"  {lines[at]}"]))
+    with TemporaryDirectory() as folder:
+        path = written(Path(folder), "\n".join(lines))
+        try:
+            from_file(path)
+        except ValueError as error:
+            assert all(line.startswith(f"{path}:") and "\n" not in line for line in error.args)
