@@ -176,6 +176,8 @@ def _joined(cluster: Cluster, objects: Objects, said: set[str]) -> Cluster:
         usual = cluster.service_cidr
         found = objects.range_of("--service-cluster-ip-range", addresses, usual)
         cluster = dataclasses.replace(cluster, service_cidr=found)
+    if "load_balancer" not in said:
+        cluster = dataclasses.replace(cluster, load_balancer=objects.balancer)
     cluster.pods[:0] = objects.pods(numbered(cluster.nodes))
     objects.workloads(cluster)
     cluster.services[:0] = services(objects, cluster.pods)

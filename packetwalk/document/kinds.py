@@ -369,9 +369,22 @@ class IngressObject(Object):
     spec: IngressSpec = IngressSpec()
 
 
+class PoolSpec(Part):
+    """Addresses that MetalLB gives out: ranges `a-b` or in CIDR form."""
+
+    addresses: list[str] = []
+
+
+class PoolObject(Object):
+    """metallb.io IPAddressPool."""
+
+    spec: PoolSpec = PoolSpec()
+
+
 KINDS: dict[str, type[Object]] = {
     "Node": NodeObject, "Pod": PodObject, "Service": ServiceObject, "EndpointSlice": EndpointSliceObject,
     "Endpoints": EndpointsObject, "Deployment": WorkloadObject, "DaemonSet": WorkloadObject, "Namespace": Object,
     "Ingress": IngressObject,
+    "IPAddressPool": PoolObject, "L2Advertisement": Object, "BGPAdvertisement": Object,
 }  # fmt: skip
 """What is read; a List holds others. All else is left out, by name."""

@@ -22,6 +22,7 @@ from packetwalk.document.kinds import (
     Object,
     PodObject,
     PodSpec,
+    PoolObject,
     ServiceObject,
     WorkloadObject,
 )  # fmt: skip
@@ -29,6 +30,7 @@ from packetwalk.document.problems import Source, dotted, told
 from packetwalk.document.slips import slips
 from packetwalk.document.tree import Place, Problem
 from packetwalk.hint import unknown
+from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.cluster import Cluster, Node, Pod, Rack
 from packetwalk.kube.dns import Dns, DnsConfig
 from packetwalk.kube.ingress import Ingress
@@ -42,6 +44,7 @@ CALICO = {
     "projectcalico.org/IPv4IPIPTunnelAddr": "calico-ipip",
     "projectcalico.org/IPv4Address": "calico-bgp",
 }
+METALLB = {"L2Advertisement": "l2", "BGPAdvertisement": "bgp"}
 CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 ZONE = "topology.kubernetes.io/zone"
 DONE = ("Succeeded", "Failed")
@@ -201,6 +204,14 @@ class Objects:
                     return next(filter(v4, value.split(",")), usual)
         inside = Prefix.parse(usual)
         return usual if all(IPv4(a) in inside for a in addresses) else str(around(addresses, 16))
+
+    @property
+    def balancer(self) -> LoadBalancer | None:
+        """MetalLB, as its own objects show it; of the pools the first that is a CIDR."""
+        kinds = {found.it.kind for found in self.found}
+        mode = next((mode for kind, mode in METALLB.items() if kind in kinds), "")
+        pools = (text for _, pool in self.of(PoolObject) for text in pool.spec.addresses if "/" in text and v4(text))
+        return LoadBalancer(mode, next(pools, "")) if mode else None
 
     # -- pods ------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from packetwalk import cli
 from packetwalk.document import DocumentError, load_cluster, read
 from packetwalk.engine.walk import walk
+from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Node, numbered
 from packetwalk.kube.service import Endpoint
@@ -190,6 +191,25 @@ status: {loadBalancer: {ingress: [{ip: 198.51.100.1}, {ip: 198.51.100.2, ipMode:
 """
     (lb,) = cluster_of(tmp_path, NODES + text).services
     assert (lb.load_balancer_ips, lb.session_affinity_timeout, lb.external_local) == (("198.51.100.1",), 60, True)
+
+
+METALLB = """
+---
+{kind: IPAddressPool, metadata: {name: p, namespace: m}, spec: {addresses: [10.0.0.9-10.0.0.10, 10.0.0.192/28]}}
+---
+{kind: L2Advertisement, metadata: {name: l2, namespace: m}, spec: {}}
+"""
+
+
+def test_metallbs_objects_show_who_leads_traffic_in(tmp_path: Path) -> None:
+    service = SERVICE.replace("clusterIP", "type: LoadBalancer, clusterIP")
+    cluster = cluster_of(tmp_path, NODES + POD + service + METALLB)
+    assert cluster.load_balancer == LoadBalancer("l2", "10.0.0.192/28")
+    network = build(cluster)
+    assert str(network.published["web"]) == "10.0.0.192"
+    assert walk(network, "out", "web:80").result.outcome == "connected"
+    told = "load_balancer: {mode: bgp}\n---\n" + NODES + POD + service + METALLB
+    assert cluster_of(tmp_path, told).load_balancer == LoadBalancer("bgp")
 
 
 def test_workloads_make_the_pods_that_are_not_there(tmp_path: Path) -> None:
