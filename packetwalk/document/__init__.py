@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +72,11 @@ class ClusterFile:
         racks = d.racks if isinstance(d.racks, int) else [
             Rack(r.name, r.subnet, r.gateway, tuple(r.switches), tuple((a, b) for a, b in r.cables)) for r in d.racks
         ]  # fmt: skip
+        unready = {pod.room for pod in pods if not pod.ready}
         proxy = d.kube_proxy
         cluster = Cluster(
             nodes, self.cni, racks, d.spines, d.pod_cidr, d.service_cidr, d.node_cidr, _link(d.link), _link(d.uplink),
-            d.nic, d.outside, d.seed, pods, [_service(s) for s in d.services],
+            d.nic, d.outside, d.seed, pods, [_service(s, unready) for s in d.services],
             KubeProxy(**{**proxy.model_dump(), "node_port_addresses": tuple(proxy.node_port_addresses)}),
             LoadBalancer(**d.load_balancer.model_dump()) if d.load_balancer is not None else None,
             d.api_endpoint, d.api_balancer,
@@ -307,14 +308,18 @@ def _dns_config(part: DnsConfigPart) -> DnsConfig:
     return DnsConfig(tuple(part.nameservers), tuple(part.searches), part.ndots)
 
 
-def _service(part: ServicePart) -> Service:
-    """A service; `port` with what goes with it is one port, and a pod is looked for in the service's own namespace."""
+def _service(part: ServicePart, unready: Collection[str]) -> Service:
+    """A service; `port` with what goes with it is one port, and a pod is looked for in the service's own namespace.
+
+    unready: pods that it does not lead to.
+    """
     ports = tuple(ServicePort(**p.model_dump()) for p in part.ports)
     if part.port:
         ports = (ServicePort(part.port, "", part.protocol, part.target_port, part.node_port),)
     fields = part.model_dump(exclude={"port", "target_port", "node_port", "protocol", "pods"})
     lists = ("external_ips", "load_balancer_ips", "load_balancer_source_ranges")
-    pods = [Endpoint(pod=_room(part.namespace, name)) for name in part.pods]
+    rooms = [_room(part.namespace, name) for name in part.pods]
+    pods = [Endpoint(pod=room, ready=room not in unready) for room in rooms]
     others = [Endpoint(**{**e.model_dump(), "zones": tuple(e.zones)}) for e in part.endpoints]
     usual = "ExternalName" if part.external_name else "ClusterIP"
     type = part.type or ("NodePort" if any(p.node_port for p in ports) else usual)

@@ -215,7 +215,7 @@ class EndpointPart(Part):
 
 
 class ServicePart(Part):
-    """A Kubernetes service. Either `port` or `ports`; `pods` are endpoints that are ready."""
+    """A Kubernetes service. Either `port` or `ports`; `pods` are endpoints, as ready as they are."""
 
     name: Name
     namespace: Name = "default"

@@ -7,6 +7,7 @@ import pytest
 from packetwalk.cni import FlatBridge
 from packetwalk.document import DocumentError, load_cluster
 from packetwalk.kube.cluster import Cluster
+from packetwalk.kube.service import Endpoint
 
 
 def cluster_of(tmp_path: Path, text: str) -> Cluster:
@@ -20,7 +21,7 @@ def test_they_say_what_python_says(tmp_path: Path) -> None:
 pods: [{name: a, node: 2, labels: {tier: db, weight: "07"}, ready: false}]
 deployments: [{name: web, replicas: 2, listen: [80], labels: {app: front}}, {name: one, namespace: shop}]
 daemon_sets: [{name: agent, host_network: true}]
-services: [{name: web, port: 80, selector: {app: front}}]
+services: [{name: web, port: 80, selector: {app: front}}, {name: a, port: 80, pods: [a]}]
 """)
     cluster = Cluster(2, FlatBridge())
     cluster.pod("a", 2, labels={"tier": "db", "weight": "07"})
@@ -30,6 +31,7 @@ services: [{name: web, port: 80, selector: {app: front}}]
     assert [p.ready for p in found.pods] == [False, True, True, True, True, True]
     assert found.pods[1:] == cluster.pods[1:] and found.pods[0].labels == cluster.pods[0].labels
     assert found.services[0].selector == {"app": "front"}
+    assert found.services[1].endpoints == (Endpoint(pod="a", ready=False),)
 
 
 @pytest.mark.parametrize(
