@@ -82,7 +82,7 @@ def compare(
     traces: list[Trace] = []
     needs: dict[str, list[tuple[str, str]]] = {}
     for name in names:
-        network = load_network(None, seed, file=file, cni=name, nodes=nodes, racks=racks, sets=sets)
+        network = load_network(None, seed, file=file, cni=name, nodes=nodes, racks=racks, sets=sets, quiet=bool(traces))
         flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, sctp=sctp, size=size, ttl=ttl, df=df)
         traces.append(walk(network, flow, cold=cold))
         needs[name] = [(need.what, need.without) for need in parse(name).needs]

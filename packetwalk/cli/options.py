@@ -131,12 +131,12 @@ def snapshot_folder(folder: Path) -> None:
 
 def load_network(
     snapshot: Path | None, seed: int = 0, *, file: Sequence[Path] | None = None, cni: str | None = None, nodes: int = 2,
-    racks: int = 1, sets: Iterable[str] | None = None, dns: bool = False,
+    racks: int = 1, sets: Iterable[str] | None = None, dns: bool = False, quiet: bool = False,
 ) -> Network:  # fmt: skip
     """The network of a snapshot's folder, of files (a cluster.yaml, objects of Kubernetes), or of the default cluster.
 
     With a file, `cni` takes the place of its own. sets: lines of --set that change it. dns: the default cluster has a
-    DNS."""
+    DNS. quiet: it has been said before what of the files is left out."""
     if snapshot is not None and (file or cni is not None):
         raise BadInput(f"--snapshot and {'--cni' if cni is not None else '--file'} exclude each other")
     if file and (nodes, racks) != (2, 1):
@@ -145,7 +145,7 @@ def load_network(
     within("--racks", racks, 1, 10_000)
     try:
         if file:
-            network = from_file(*file, cni=cni, seed=seed, tell=_remark)
+            network = from_file(*file, cni=cni, seed=seed, tell=None if quiet else _remark)
         elif snapshot is not None:
             network = from_snapshot(snapshot, seed)
         else:

@@ -119,6 +119,12 @@ def test_a_command_says_what_it_left_out(capsys: Capture) -> None:
     assert err == "packetwalk: left out: 1 ConfigMap, Pod migrate-x7k2p (Succeeded)\n"
 
 
+def test_a_cluster_is_compared_under_other_cnis(capsys: Capture) -> None:
+    assert cli.main(["compare", "client", "cart.shop:80", "-f", str(DUMP), "--cni", "flannel-vxlan,calico-ipip"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("connected, mss") == 2 and err.count("left out") == 1
+
+
 # -- parts of it -------------------------------------------------------------------------------------------------------
 
 
