@@ -143,7 +143,7 @@ def _built(cluster: Cluster, plan: Layout) -> Network:
     _pods(cluster, hosts)
     services = _services(cluster, plan, network, hosts)
     _rules(cluster, hosts, services)
-    if cluster.dns is not None or cluster.ingresses:
+    if cluster.dns is not None or cluster.ingresses or network.published:
         _serve(cluster, network, services)
     _peers(cluster, hosts.values())
     for seat in plan.seats:
@@ -211,7 +211,8 @@ def _serve(cluster: Cluster, network: Network, services: tuple[Service, ...]) ->
     from packetwalk.kube.coredns import serve_dns
     from packetwalk.kube.ingress_nginx import serve_ingress
 
-    serve_dns(cluster, network, services, serve_ingress(cluster, network, services))
+    public = {name: str(ip) for name, ip in network.published.items()} | serve_ingress(cluster, network, services)
+    serve_dns(cluster, network, services, public)
 
 
 def _services(cluster: Cluster, plan: Layout, network: Network, hosts: dict[str, Host]) -> tuple[Service, ...]:

@@ -4,10 +4,12 @@ import pytest
 
 from packetwalk.addr import IPv4
 from packetwalk.cni import MODES, find
+from packetwalk.engine.fetch import fetch
 from packetwalk.engine.walk import walk
 from packetwalk.kube.balancer import Front, LoadBalancer, speakers, translation
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Node
+from packetwalk.kube.dns import Dns
 from packetwalk.kube.service import Endpoint, Service, ServicePort
 from packetwalk.netns.socket import Delivery
 from packetwalk.network import Network
@@ -255,3 +257,12 @@ def test_without_an_endpoint_it_is_the_first_api_server() -> None:
 def test_endpoints_that_cannot_be(cluster: Cluster, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(cluster)
+
+
+@pytest.mark.parametrize("dns", [None, Dns()])
+def test_a_client_outside_follows_a_url_to_the_published_address(dns: Dns | None) -> None:
+    """By the resolver outside, or by its hosts file where the cluster has no DNS."""
+    cluster = Cluster(2, find("flannel-host-gw"), load_balancer=LoadBalancer("l2"), dns=dns)
+    cluster.service("web", 80, target_port=8080, pods=[cluster.pod("b", 2, http=8080)], type="LoadBalancer")
+    found = fetch(build(cluster), "out", "http://web.default/")
+    assert found.delivered and len(found.queries) == (1 if dns else 0)
