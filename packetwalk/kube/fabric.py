@@ -52,6 +52,7 @@ class Fabric:
         """One more machine in the first rack, which is no node: wired as one, at that address or the first free one."""
         place = self.plan.places[0]
         taken = {int(place.gateway), *(int(seat.ip) for seat in self.plan.seats), *self._machines}
+        taken |= {int(IPv4(self.cluster.api_endpoint))} if self.cluster.api_endpoint else set()
         free = (n for n in range(int(place.subnet.addr) + 1, int(place.subnet.broadcast)) if n not in taken)
         addr = int(IPv4(ip)) if ip else next(free, 0)
         if addr not in place.subnet:

@@ -1,5 +1,7 @@
 """Load balancers of services and of the control plane: who has the address, and how traffic for it reaches a pod."""
 
+import dataclasses
+
 import pytest
 
 from packetwalk.addr import IPv4
@@ -238,6 +240,13 @@ def test_kubelets_go_to_the_endpoint_and_pods_past_it(balancer: bool) -> None:
     assert network["m1"].is_own(IPv4("192.168.56.10")) != balancer
     pod = walk(network, "a", "kubernetes:443")
     assert pod.result.outcome == "connected" and "api-lb" not in {h.room for h in pod.hops}
+
+
+def test_a_machine_takes_no_address_that_is_taken() -> None:
+    cluster = planes(balancer=False, endpoint="192.168.56.2")
+    cluster = dataclasses.replace(cluster, load_balancer=LoadBalancer("cloud"))
+    cluster.service("web", 80, type="LoadBalancer")
+    assert str(build(cluster)["lb"].device("eth0").addrs[0].local) == "192.168.56.3"
 
 
 def test_without_an_endpoint_it_is_the_first_api_server() -> None:
