@@ -40,6 +40,7 @@ bench: $(VENV)/.run  ## how long things take
 	@$(BIN)/python tests/bench/rules.py
 	@$(BIN)/python tests/bench/modes.py
 	@$(BIN)/python tests/bench/services.py
+	@$(BIN)/python tests/bench/traffic.py
 
 clean:  ## remove .venv, caches and built files
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from packetwalk.edit import whatif
     from packetwalk.engine.costs import load_costs
     from packetwalk.engine.fetch import fetch
+    from packetwalk.engine.load import Load
+    from packetwalk.engine.simulate import simulate
+    from packetwalk.engine.sources import Source, constant, on_off, poisson, recorded, transfer
     from packetwalk.engine.walk import address_of, between, walk
     from packetwalk.kube.balancer import LoadBalancer
     from packetwalk.kube.build import build
@@ -52,6 +55,9 @@ _HOME = {
     "edit": ("whatif",),
     "engine.costs": ("load_costs",),
     "engine.fetch": ("fetch",),
+    "engine.load": ("Load",),
+    "engine.simulate": ("simulate",),
+    "engine.sources": ("Source", "constant", "on_off", "poisson", "recorded", "transfer"),
     "engine.walk": ("address_of", "between", "walk"),
     "kube.balancer": ("LoadBalancer",),
     "kube.build": ("build",),
@@ -89,6 +95,7 @@ __all__ = [
     "IngressController",
     "KubeProxy",
     "Link",
+    "Load",
     "LoadBalancer",
     "Mac",
     "Netns",
@@ -103,6 +110,7 @@ __all__ = [
     "Service",
     "ServicePort",
     "SnapshotError",
+    "Source",
     "Step",
     "Trace",
     "Veth",
@@ -112,10 +120,16 @@ __all__ = [
     "build",
     "compare",
     "conformance",
+    "constant",
     "fetch",
     "load_cluster",
     "load_costs",
     "load_snapshot",
+    "on_off",
+    "poisson",
+    "recorded",
+    "simulate",
+    "transfer",
     "walk",
     "whatif",
     "write_pcapng",

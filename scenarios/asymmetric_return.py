@@ -17,3 +17,4 @@ for strictness in (0, 2, 1):
     net["node-2"].route_add(block, via="192.168.57.1", dev="eth0", proto="static")
     net["node-1"].sysctl("net.ipv4.conf.eth0.rp_filter", strictness)
     print(f"rp_filter {strictness} on node-1's eth0\n  {pw.walk(net, a, b).minimal()}")
+print("Learn: with rp_filter=1 on its uplink a node takes only what comes by the way it would answer by.")

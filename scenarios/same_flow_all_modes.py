@@ -14,3 +14,4 @@ for racks, title in ((1, "one switch"), (2, "two racks behind a router")):
         way, _, result = pw.walk(pw.build(cluster), a, b).minimal().rpartition(" : ")
         there, arrived, _ = way.partition(" > b")
         print(f"  {mode:25} {there}{arrived} : {result}")
+print("Learn: what crosses a router without a tunnel needs routes there; what is in a tunnel needs none.")

@@ -31,3 +31,4 @@ for title, cni in [
 ]:
     print(title)
     print("\n".join(f"  {n}  {hop}" for n, hop in enumerate(hops(cni), 1)))
+print("Learn: a tunnel hides every router below it, and its far end shows only if it can answer from there.")

@@ -33,3 +33,4 @@ arp = asked.step("transmit").packet.headers[-1]
 print(f"  {asked.room} asks who has {arp.tpa}")
 arp = answered.step("transmit").packet.headers[-1]
 print(f"  {answered.room} answers for {arp.spa}: {arp.sha}")
+print("Learn: plain BGP needs every router on the way to know the pods' blocks, a tunnel only the nodes' addresses.")

@@ -25,3 +25,4 @@ print(f"  {pw.walk(wrong, a, b, size=1472, df='dont').minimal()}")
 print("5. TCP announces 1460 bytes and is told to send less")
 result = pw.walk(wrong, a, b, tcp=80, size=4000).result
 print(f"  {result.outcome}, mss {result.mss}, {result.echoed} bytes echoed")
+print("Learn: an MTU that is too large is found out by ICMP, for each destination anew; set it right in the pod.")

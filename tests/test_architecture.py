@@ -57,7 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("netns.option",),
     ("netns.conntrack", "netns.fib", "netns.neighbour", "netns.fdb", "netns.socket"),
     ("netns.fib_table",),
-    ("netns.policy_rule",),
+    ("netns.policy_rule", "netns.reno"),
     ("netns.device", "netns.sctp_track", "netns.tcp", "netns.tcp_track"),
     ("frames",),
     ("exchanges",),
@@ -73,9 +73,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "cli": ("", "answer", "compare", "conformance", "explain", "fetch", "options", "plan", "prove", "tables", "walk"),
-    "engine": ("", "sim", "branches", "costs", "fetch", "walk"),
-    "view": ("", "compare", "html", "pcap", "stages", "table"),
+    "cli": ("", "answer", "compare", "conformance", "explain", "fetch", "options", "plan", "prove", "scenarios",
+            "simulate", "tables", "walk"),
+    "engine": ("", "sim", "branches", "costs", "faults", "fetch", "load", "sender", "simulate", "sources", "stats",
+               "walk"),
+    "view": ("", "compare", "html", "load", "pcap", "stages", "table"),
     "document": ("", "endpoints", "kinds", "model", "objects", "problems", "slips", "tree"),
     "kube": ("", "balancer", "build", "chance", "cidr", "cluster", "controlplane", "coredns", "dns", "fabric",
              "ingress", "ingress_nginx", "kubeproxy", "kubeproxy_nft", "layout", "plan", "rules", "service", "workload",
@@ -94,7 +96,10 @@ SIBLINGS = {"kube": {"snapshot"}, "kernel": {"engine", "snapshot"}}
 ONLY = {"view": {"network", "frames", "codec", "trace", "text", "totals", "words", "packet", "addr"}}
 
 # Imports that go up, each allowed in one function and nowhere else: (module, function) -> unit.
-LAZY = {("trace", "Trace._repr_html_"): "view", ("trace", "Trace.to_pcapng"): "view"}
+LAZY = {
+    ("trace", "Trace._repr_html_"): "view", ("trace", "Trace.to_pcapng"): "view",
+    ("engine.load", "Load.__str__"): "view",
+}  # fmt: skip
 
 # Rule 1: who may import these, as modules or whole packages; and those that may only be imported inside functions.
 THIRD_PARTY = {"simpy": ("engine.sim",), "networkx": ("network", "kube.fabric", "view"), "matplotlib": ("view.plot",)}

@@ -15,6 +15,7 @@ from packetwalk.trace import Drop, Reason, Step
 from tests.netns.rooms import (
     M1,
     M3,
+    SECOND,
     echo,
     echo_reply,
     frame,
@@ -167,6 +168,19 @@ def a_full_queue() -> list[Step]:
     return [step for hop in sim.hops for step in hop.steps]
 
 
+def too_much_for_a_processor() -> list[Step]:
+    """netdev_max_backlog: a thousand frames may wait for a room that needs a second for each."""
+    a, b = Netns("a"), Netns("b")
+    network = veth_pair(a, b)
+    a.addr_add("eth0", "10.0.0.1/24")
+    a.neigh_add(NEAR, M3, "eth0")
+    sim = Simulation(network, costs={"receive": SECOND})
+    for _ in range(1004):
+        sim.program("a", lambda room, now: room.send(echo("0.0.0.0", NEAR), now, pinger(room)))
+    sim.run(SECOND)
+    return [step for hop in sim.hops for step in hop.steps]
+
+
 def a_forbidden_way() -> list[Step]:
     """A prohibit route; ip_error has a name for lacking routes only."""
     room = router("r", f"{OWN}/24", known=True)
@@ -184,6 +198,7 @@ PRODUCERS: dict[Reason, Callable[[], list[Step]]] = {
     Reason.NEIGH_QUEUEFULL: too_many_wait_for_arp,
     Reason.DEV_READY: device_down,
     Reason.QDISC_DROP: a_full_queue,
+    Reason.CPU_BACKLOG: too_much_for_a_processor,
     # IP, coming in
     Reason.IP_INVALID_SOURCE: lambda: arriving(echo("224.0.0.9", OWN)),
     Reason.IP_INVALID_DEST: lambda: arriving(echo(NEAR, "0.0.0.0")),

@@ -33,5 +33,11 @@ def test_a_scenario_asks_its_question_first(file: Path) -> None:
     assert "?" in docstring.split("\n\n")[0], "a scenario is one question"
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_scenario_says_at_the_end_what_to_learn(file: Path) -> None:
+    *_, last = file.with_suffix(".out").read_text(encoding="utf-8").splitlines()
+    assert last.startswith("Learn: ") and last.endswith(".")
+
+
 def test_there_is_no_output_without_a_scenario() -> None:
     assert {f.stem for f in FILES} == {f.stem for f in FILES[0].parent.glob("*.out")}

@@ -22,6 +22,7 @@ from packetwalk.trace import NAPI, SOFTIRQ, TASK, TIMER, Drop, Hop, Reason, Step
 MAX_EVENTS = 1_000_000
 WHEEL_SLOT = 32_000_000  # eight jiffies at HZ=250: the second level of the timer wheel, where timers of a second live
 WHEEL_FROM = 256_000_000
+BACKLOG = 1000  # net.core.netdev_max_backlog
 Cause = tuple[int, int] | None
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class Work(NamedTuple):
     cause: Cause = None
     why: str = ""
     context: str = SOFTIRQ
+    packet: Packet | None = None  # what arrives, if something does
 
 
 class Cpu:
@@ -57,15 +59,18 @@ class Simulation:
     """A run of a network. Times are nanoseconds since the start.
 
     costs: ns per stage. shared_cpu: all rooms share one processor and its timer wheel, as namespaces of
-    one kernel pinned to a core do; otherwise each room has its own and timers are exact. The network
-    given is learned into: hand in an overlay to keep the original as it is.
+    one kernel pinned to a core do; otherwise each room has its own and timers are exact. keep: how many
+    visits `hops` remembers at least, 0 for all of them. The network given is learned into: hand in an overlay
+    to keep the original as it is.
     """
 
-    def __init__(self, network: Network, *, costs: Mapping[str, int] = DEFAULT_COSTS, shared_cpu: bool = False) -> None:
+    def __init__(self, network: Network, *, costs: Mapping[str, int] = DEFAULT_COSTS, shared_cpu: bool = False,
+                 keep: int = 0) -> None:  # fmt: skip
         self.network = network
         self.costs = costs
         self.env = simpy.Environment()
         self.hops: list[Hop] = []
+        self._keep, self._forgotten = keep, 0
         self.note = ""
         self._shared = Cpu() if shared_cpu else None
         self._cpus: dict[str, Cpu] = {}
@@ -87,6 +92,20 @@ class Simulation:
         self._pending += 1
         self._at(at - self.now, self._enqueue, Work(room, "", do, None, why, TASK))
 
+    def at(self, when: int, do: Callable[[], None]) -> None:
+        """Do something at a time, to the network or to a program; it keeps the run alive until then."""
+
+        def then(do: Callable[[], None]) -> None:
+            self._pending -= 1
+            do()
+
+        self._pending += 1
+        self._at(when - self.now, then, do)
+
+    def visit(self, number: int) -> Hop | None:
+        """A visit by its number, as in `Hop.cause`; None if it has been forgotten."""
+        return self.hops[number - self._forgotten] if number >= self._forgotten else None
+
     def run(self, until: int | None = None, *, max_events: int = MAX_EVENTS) -> None:
         """Run until nothing is pending, until a time, or until a bound bites (then `note` says so).
 
@@ -100,8 +119,10 @@ class Simulation:
         self.note = f"stopped after {max_events} events at {self.now / 1000:.1f} us: something goes on for ever"
 
     def close(self) -> None:
-        """Let go of what is still to come: a pending timer holds the run, and would keep it for the collector."""
-        self.env = simpy.Environment(self.env.now)
+        """Let go of what is still to come: pending events and watchers hold the run, and would keep it for the
+        collector."""
+        self.env._queue.clear()  # each event holds the environment, too; SimPy has no other way to forget them
+        self._watchers.clear()
         self._wheel.clear()
 
     # -- processors ------------------------------------------------------------------------------------------------
@@ -122,7 +143,13 @@ class Simulation:
 
     def _enqueue(self, work: Work) -> None:
         cpu = self._cpu(work.room)
-        cpu.queues[work.context].append(work)
+        queue = cpu.queues[work.context]
+        if work.packet is not None and len(queue) > BACKLOG:  # enqueue_to_backlog
+            self._pending -= 1
+            full = Drop(Reason.CPU_BACKLOG, f"{BACKLOG} packets wait for the processor of {work.room}")
+            self._play(work, [Step("drop", work.dev, full, work.packet)], self.now)
+            return
+        queue.append(work)
         if not cpu.busy:
             self._serve(cpu)
 
@@ -144,10 +171,13 @@ class Simulation:
         """Give each step its time and let its effects happen. Returns when the visit is over."""
         if not steps:
             return start
-        costs, at, index = self.costs, start, len(self.hops)
+        costs, at, index = self.costs, start, self._forgotten + len(self.hops)
         times: list[int] = []
         hop = Hop(work.room, work.dev, start, [], times, work.cause, work.why)
         self.hops.append(hop)
+        if self._keep and len(self.hops) > 2 * self._keep:
+            del self.hops[: self._keep]
+            self._forgotten += self._keep
         wires = self.network.wires
         for i, step in enumerate(steps):
             at += costs.get(step.stage, 0)
@@ -182,7 +212,7 @@ class Simulation:
             leaving.append(at)
         room, dev = far
         self._pending += 1
-        work = Work(room, dev, lambda ns, now: ns.receive(dev, packet, now), cause)
+        work = Work(room, dev, lambda ns, now: ns.receive(dev, packet, now), cause, packet=packet)
         self._at(at + wire.delay - self.now, self._enqueue, work)
 
     def _set_timer(self, room: str, step: Step, cause: Cause, context: str) -> None:

@@ -130,7 +130,7 @@ def _segment(v: Visit, skb: Skb, conn: Connection, header: Tcp) -> None:
     if conn.owner is not None or not isinstance(conn.app, str):
         opened = before != conn.state == "ESTABLISHED"
         if opened or conn.received != received or conn.fin_received != fin_before or conn.error:
-            news = payload if conn.received != received else 0
+            news = conn.news if conn.received != received else 0
             turn = Readable(conn, Packet(skb.packet.headers, news), conn.error)
             v.timer(Timer(v.now, "app", turn, context=TASK), skb.packet)
         return

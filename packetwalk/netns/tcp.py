@@ -41,7 +41,8 @@ class Connection:
 
     send_size: bytes the program sends once connected; app: `echo` sends
     back what it reads, an App is a program's, otherwise a client that closes. owner: the program's process, which
-    reads and writes itself; to_send: what it has written and the window does not let out yet.
+    reads and writes itself; to_send: what it has written and the window does not let out yet. news: what the last
+    segment brought in order; early: segments that came before their turn, by sequence number, with their FIN.
     """
 
     laddr: IPv4
@@ -72,10 +73,17 @@ class Connection:
     error: str = ""
     established_at: int = -1
     deadline: int = 0
+    news: int | bytes = 0
+    early: dict[int, tuple[int | bytes, bool]] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[int, int, int, int]:
         return (self.laddr, self.lport, self.raddr, self.rport)
+
+    @property
+    def window(self) -> int:
+        """Segments that may be on their way."""
+        return INITIAL_WINDOW
 
     def __str__(self) -> str:
         return f"tcp {self.laddr}:{self.lport} > {self.raddr}:{self.rport}"
@@ -183,12 +191,19 @@ class Connection:
         fin, size = "F" in tcp.flags, payload_len(payload)
         if not payload and not fin:
             return []
-        if tcp.seq != self.rcv_nxt:
+        if tcp.seq > self.rcv_nxt:
+            self.early[tcp.seq] = payload, fin  # tcp_data_queue_ofo: it is kept until the gap is closed
+        if tcp.seq > self.rcv_nxt or tcp.seq + size + fin <= self.rcv_nxt:
             return [self._ack()]  # out of order or seen before: say what is expected
-        self.rcv_nxt += size + fin
-        self.received += size
+        self.news = part(payload, self.rcv_nxt - tcp.seq, size)
+        self.rcv_nxt = tcp.seq + size + fin
+        while self.rcv_nxt in self.early:
+            more, fin = self.early.pop(self.rcv_nxt)
+            self.news = joined(self.news, more)
+            self.rcv_nxt += payload_len(more) + fin
+        self.received += payload_len(self.news)
         if self.app == "echo":
-            self.to_send = joined(self.to_send, payload)
+            self.to_send = joined(self.to_send, self.news)
         if fin:
             self.fin_received = True
             moves = {"ESTABLISHED": "CLOSE_WAIT", "FIN_WAIT1": "CLOSING", "FIN_WAIT2": "TIME_WAIT"}
@@ -199,7 +214,7 @@ class Connection:
         """What the initial window lets out: data in segments of `mss`, then the FIN."""
         out: list[Segment] = []
         if self.state in ("ESTABLISHED", "CLOSE_WAIT"):
-            room = max(INITIAL_WINDOW - len(self.unacked), 0) * self.mss
+            room = max(self.window - len(self.unacked), 0) * self.mss
             whole = payload_len(self.to_send)
             size = min(whole, room)
             if size:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -242,3 +244,43 @@ def test_every_stage_that_costs_is_one() -> None:
     """A cost for a stage that no longer exists would be silently ignored."""
     others = {"conntrack", "flood", "learn", "fdb", "defrag", "fragment", "deliver", "app"}
     assert set(DEFAULT_COSTS) - set(STAGES) <= others
+
+
+# -- long runs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_run_remembers_its_last_visits_by_their_numbers() -> None:
+    whole, short = Simulation(line(), costs=FREE), Simulation(line(), costs=FREE, keep=20)
+    for sim in (whole, short):
+        pings(40)(sim)
+        sim.run()
+    assert len(whole.hops) > 100 and 20 <= len(short.hops) <= 40
+    last = len(whole.hops) - 1
+    assert short.visit(last) == short.hops[-1] and short.visit(0) is None
+    assert [h.cause for h in short.hops] == [h.cause for h in whole.hops[-len(short.hops) :]]
+
+
+def test_something_else_happens_at_its_time() -> None:
+    """A fault: it keeps a run alive, and comes between the packets."""
+    sim = Simulation(line(), costs=FREE)
+    sim.at(50 * US, lambda: sim.network.link_set("b", "eth0", up=False))
+    pings(3, every=30 * US)(sim)
+    sim.run()
+    assert received(sim, "b") == [0, 30 * US] and sim.now == 60 * US
+    sim.at(90 * US, lambda: None)
+    sim.run()
+    assert sim.now == 90 * US
+
+
+def test_a_closed_run_leaves_nothing_for_the_collector() -> None:
+    """Each pending event holds the environment, which holds the events."""
+    sim = Simulation(line(known=False), costs=FREE)
+    pings(1)(sim)
+    sim.run(until=10 * US)
+    gone = weakref.ref(sim)
+    sim.close()
+    gc.disable()
+    del sim
+    alive = gone()
+    gc.enable()
+    assert alive is None
