@@ -29,3 +29,4 @@ print("3. With a cache on the node no connection is tracked between the pod and 
 local = replace(cluster, dns=pw.Dns(node_local=True))
 quick = pw.fetch(pw.build(local), a, "http://web", cold=True)
 print(f"  {quick.words} after {quick.at / 1e6:.1f} ms")
+print("Learn: five seconds are a resolver's patience, and they are spent on a packet that died without a word.")
