@@ -22,6 +22,9 @@ class IPv4(int):
     def __new__(cls, value: int | str) -> IPv4:
         return int.__new__(cls, _parse_ipv4(value) if isinstance(value, str) else value)
 
+    def __deepcopy__(self, memo: object) -> IPv4:
+        return self
+
     def __str__(self) -> str:
         n = int(self)
         return f"{n >> 24}.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}"
@@ -41,6 +44,9 @@ class Mac(int):
     def __new__(cls, value: int | str) -> Mac:
         return int.__new__(cls, _parse_mac(value) if isinstance(value, str) else value)
 
+    def __deepcopy__(self, memo: object) -> Mac:
+        return self
+
     def __str__(self) -> str:
         return ":".join(f"{int(self) >> shift & 255:02x}" for shift in (40, 32, 24, 16, 8, 0))
 
@@ -57,6 +63,9 @@ class Prefix(NamedTuple):
 
     addr: IPv4
     length: int
+
+    def __deepcopy__(self, memo: object) -> Prefix:
+        return self
 
     @classmethod
     def parse(cls, text: str) -> Prefix:

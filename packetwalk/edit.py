@@ -7,7 +7,6 @@ A line names a room and what would be typed there, or `link` and the wire that i
 
 from __future__ import annotations
 
-import copy
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -27,7 +26,7 @@ TIMES = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 
 def whatif(network: Network, *lines: str) -> Network:
     """A copy of the network, changed. ValueError, in one line, for a line that is wrong or that the kernel refuses."""
-    changed = copy.deepcopy(network)
+    changed = network.clone()
     for line in lines:
         apply(changed, line)
     return changed

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from packetwalk.collector import collector_paused
 from packetwalk.netns.device import Device, Tunnel, Veth
 from packetwalk.netns.namespace import Netns
 
@@ -130,14 +132,19 @@ class Network:
         if far is not None and words.get("up") is not None:
             self[far[0]].carrier_changed(far[1])
 
+    def clone(self) -> Network:
+        """A network of its own that shares nothing, to be changed."""
+        with collector_paused():
+            return copy.deepcopy(self)
+
     def overlay(self) -> Network:
         """A network to learn into: rooms are copied when first entered, configuration and wires are shared."""
-        copy = Network(self.name)
-        copy.rooms = Overlay(self.rooms, copy)
-        copy.wires, copy.roles, copy.programs = self.wires, self.roles, self.programs
-        copy.services, copy.published = self.services, self.published
-        copy.resolvers = self.resolvers
-        return copy
+        new = Network(self.name)
+        new.rooms = Overlay(self.rooms, new)
+        new.wires, new.roles, new.programs = self.wires, self.roles, self.programs
+        new.services, new.published = self.services, self.published
+        new.resolvers = self.resolvers
+        return new
 
     def visited(self) -> list[str]:
         """In an overlay: the rooms that were entered. Otherwise all."""

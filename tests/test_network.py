@@ -185,3 +185,18 @@ def test_walking_on_from_where_a_walk_ended() -> None:
 def test_reading_a_missing_room_of_an_overlay_names_it() -> None:
     with pytest.raises(KeyError, match="nowhere"):
         two().overlay()["nowhere"]
+
+
+def test_a_clone_shares_nothing_that_changes() -> None:
+    """Addresses and routes never change, so those are not copied: they are most of a network."""
+    a, b = Netns("a"), Netns("b")
+    network = veth_pair(a, b)
+    a.addr_add("eth0", "10.0.0.1/24")
+    copy = network.clone()
+    assert copy["a"].fib.routes()[0] is network["a"].fib.routes()[0]
+    copy["a"].route_add("10.9.0.0/16", via="10.0.0.2", dev="eth0")
+    copy.link_set("a", "eth0", up=False)
+    assert "10.9.0.0" not in network["a"].routes
+    assert not copy["a"].device("eth0").up and network["a"].device("eth0").up
+    near, far = (copy[name].device("eth0") for name in "ab")
+    assert isinstance(near, Veth) and near.peer is far, "a pair is copied as a pair"

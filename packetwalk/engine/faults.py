@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -39,7 +38,7 @@ class Faults:
         """ValueError, in one line, for a fault that cannot strike when its time has come."""
         if not self.all:
             return
-        rehearsal, scratch = Faults(self.all), copy.deepcopy(network)
+        rehearsal, scratch = Faults(self.all), network.clone()
         for fault in sorted(rehearsal.all, key=lambda f: f.at):
             rehearsal.strike(scratch, fault)
 

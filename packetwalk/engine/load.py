@@ -25,7 +25,7 @@ TABLES = ("flows", "hops", "rooms", "drops", "time")
 class Load:
     """A run of traffic: what each flow, wire and room saw. Times are ns, `until` when the sources stopped, `end` when
     the last thing happened. samples: the way of the first packet that died of each reason. after: the network as the
-    run left it; note: what cut the run short, if something did; unsupported: what is not modelled and was met, where.
+    run left it; note: which tables of its rooms nobody evaluates; unsupported: what is not modelled and was met, where.
     """
 
     network: str

@@ -8,7 +8,6 @@ Every packet goes through the same rooms as a walk does; nothing is kept of it b
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -60,7 +59,7 @@ def simulate(network: Network, *sources: Source, until: str | int = "1s", seed: 
         raise ValueError(f"until: a time after the start was expected, not {until!r}")
     flows = _flows(network, sources)
     trouble.check(network)
-    own = copy.deepcopy(network) if trouble.all else network.overlay()
+    own = network.clone() if trouble.all else network.overlay()
     if not cold:
         for flow in flows:
             seen: Any = walk(own, flow, cold=True, costs=costs, until=WARM).after
@@ -84,8 +83,15 @@ def simulate(network: Network, *sources: Source, until: str | int = "1s", seed: 
         reason: Trace(flows[stats.index(stat)], Result("timeout"), hops, own.name, "one packet of many")
         for reason, (stat, hops) in recorder.samples.items()
     }
+    note = _note(own, recorder.rooms)
     return Load(network.name, end, sim.now, seed, recorder.every, stats, recorder.links, recorder.rooms,
-                recorder.deaths, recorder.unsupported, samples, trouble.all, own, sim.note)  # fmt: skip
+                recorder.deaths, recorder.unsupported, samples, trouble.all, own, note)  # fmt: skip
+
+
+def _note(network: Network, rooms: Iterable[str]) -> str:
+    """Tables of these rooms that were read, and that nothing here evaluates."""
+    left = {name: network[name].unevaluated for name in rooms if network[name].unevaluated}
+    return "\n".join(f"not evaluated: {room} {', '.join(names)}" for room, names in left.items())
 
 
 def _flows(network: Network, sources: Sequence[Source]) -> list[Flow]:

@@ -28,6 +28,9 @@ class Nexthop(NamedTuple):
     dead: bool = False
     linkdown: bool = False
 
+    def __deepcopy__(self, memo: object) -> Nexthop:
+        return self
+
     @property
     def scope(self) -> int:
         """nhc_scope: HOST without a gateway (the destination is on the link), LINK with one (fib_check_nh)."""
@@ -60,6 +63,9 @@ class Route(NamedTuple):
     mtu_locked: bool = False
     advmss: int = 0
     oddity: str = ""
+
+    def __deepcopy__(self, memo: object) -> Route:
+        return self
 
     @property
     def dev(self) -> str:

@@ -91,6 +91,14 @@ def test_what_it_met_and_does_not_know_is_said() -> None:
     assert "nonsense" in str(load)
 
 
+def test_tables_that_nobody_evaluates_are_named() -> None:
+    a, b, net = pair()
+    net["node-1"].unevaluated = ("ipvs",)
+    net["out"].unevaluated = ("nftables",)
+    load = pw.simulate(net, pw.constant(a, b, rate=100), until="20ms")
+    assert load.note == "not evaluated: node-1 ipvs" and str(load).endswith(load.note), "out saw no packet"
+
+
 def test_the_network_is_left_as_it_was() -> None:
     a, b, net = pair()
     before = pw.walk(net, a, b, cold=True).full()
