@@ -56,7 +56,9 @@ def simulate(
         list[str] | None,
         typer.Option("--fault", metavar="LINE", help="'at TIME LINE of --set', or 'at TIME bgp withdraw NODE'."),
     ] = None,
-    every: Annotated[str, typer.Option(metavar="TIME", help="Slices of the table `time`; else a twentieth.")] = "0ns",
+    every: Annotated[
+        str, typer.Option(metavar="TIME", help="Slices of the table `time`; else a twentieth.", show_default=False)
+    ] = "0ns",
     snapshot: Snapshot = None,
     file: FileOption = None,
     cni: ModeOption = None,

@@ -72,7 +72,7 @@ class Transfer:
 
     def start(self) -> None:
         """Connect when it is time, and stop when it is."""
-        for conn in self.stat.conns:
+        for conn in self.stat.conns if self.stat.source.start < self.stop else ():
             self.recorder.ports[conn.lport] = self.recorder.senders[conn] = self.stat
             self.sim.program(self.room, partial(_connect, conn), at=self.stat.source.start, why="connect")
             self.sim.program(self.room, partial(_finish, conn), at=self.stop, why="close")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -206,6 +207,15 @@ def test_the_timeline_shows_when() -> None:
         (10, 10, 0), (10, 10, 0), (10, 0, 10), (10, 10, 0), (10, 10, 0),
     ]  # fmt: skip
     assert load.drops == {Reason.IP_INADDRERRORS: 10}
+
+
+@pytest.mark.parametrize("make", [pw.transfer, lambda *ends, **o: pw.constant(*ends, rate=1000, **o)])
+def test_a_source_sends_between_its_start_and_its_stop(make: Callable[..., pw.Source]) -> None:
+    sources = make("a", "b", start="10ms", stop="30ms"), make("a", "b", start="60ms", name="late")
+    load = pw.simulate(line(rate=10**7), *sources, until="50ms", every="10ms")
+    sent = [r["sent"] for r in load.rows("time") if r["flow"] == "a > b"]
+    assert sent[0] == 0 and sent[1] and sent[2] and not any(sent[3:])
+    assert load.flow("late").sent == 0 and not load.drops
 
 
 def test_progress_rises_to_one() -> None:
