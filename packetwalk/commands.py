@@ -21,7 +21,6 @@ LOOPBACK = Prefix.parse("127.0.0.0/8")
 DEFAULT_RULES = (PolicyRule(0, 255), PolicyRule(32766, 254), PolicyRule(32767, 253))
 # there only while their module is loaded, or only since Linux 6.13 outside the first namespace
 OPTIONAL_SYSCTLS = ("net.bridge.", "net.netfilter.", "net.ipv4.vs.", "net.ipv4.icmp_msgs_")
-RESTORE = {"ipvsadm-save.txt": "ipvsadm-restore"}
 END = "END"  # no line of sets or rules is that
 PORT_STATES = {"listening": 1, "learning": 2, "blocking": 4}  # `disabled` and `forwarding` follow from the link
 
@@ -51,6 +50,8 @@ def _host(rooms: Iterable[Netns]) -> Iterator[str]:
     if any(isinstance(d, Ipip) for r in rooms for d in r.devices.values()):
         yield "modprobe ipip"
         yield "sysctl -qw net.core.fb_tunnels_only_for_init_net=1"  # or every new namespace would have a tunl0 already
+    if any(r.ipvs.services for r in rooms):
+        yield "modprobe ip_vs"  # or a namespace has no sysctls of it yet
 
 
 # -- links ------------------------------------------------------------------------------------------------------------
@@ -310,20 +311,17 @@ def _fdb(room: Netns) -> Iterator[str]:
 
 
 def restores(room: Netns) -> dict[str, str]:
-    """What loads a room's IP sets and rules: {tool: its input}, to be run in that order."""
+    """What loads a room's IP sets, rules and virtual services: {tool: its input}, to be run in that order."""
     sets = "\n".join(map(str, room.netfilter.sets.values()))
     nft = "\n".join(map(str, room.netfilter.nft.values()))
     found = {"ipset restore": sets, "iptables-restore": str(room.netfilter), "nft -f -": nft}
+    found["ipvsadm -R"] = str(room.ipvs)
     return {tool: text for tool, text in found.items() if text}
 
 
 def _rest(room: Netns) -> Iterator[str]:
-    """Sets and rules, rule files that stand beside the tables, and the programs that answer in packetwalk."""
+    """Sets, rules and virtual services, and the programs that answer in packetwalk."""
     for tool, text in restores(room).items():
         yield f"ip netns exec {quote(room.name)} {tool} <<'{END}'\n{text}\n{END}"
-    found = {name: what for what in room.unevaluated if (name := what.split(" ", 1)[0]) in RESTORE}
-    for name, tool in RESTORE.items():
-        if name in found:
-            yield f"ip netns exec {quote(room.name)} {tool} < {quote(f'state/0/{room.name}/{name}')}"
     for socket in room.sockets.servers():
         yield f"# {room.name}: {socket}"

@@ -1,4 +1,4 @@
-"""What if: lines in the words of ip, bridge, sysctl and iptables change a network.
+"""What if: lines in the words of ip, bridge, sysctl, iptables and ipvsadm change a network.
 
     broken = whatif(net, "node-2 sysctl net.ipv4.ip_forward=0", "link node-1 mtu 1400")
 
@@ -14,7 +14,9 @@ from typing import Any
 from packetwalk.addr import EVERYTHING, IPv4, Mac, Prefix
 from packetwalk.hint import nearest, unknown
 from packetwalk.iptables import iptables
+from packetwalk.ipvsadm import ipvsadm
 from packetwalk.netns.fib_table import KNOWN_TYPES, Nexthop
+from packetwalk.netns.ipvs import SYSCTLS as VS_SYSCTLS
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.policy_rule import PROTOCOLS, RULE_ERRNO, TABLES
 from packetwalk.netns.tables import CONF_DEFAULTS, SYSCTL_DEFAULTS
@@ -321,7 +323,7 @@ def _sysctl(room: Netns, words: Words) -> None:
     if not value:
         raise ValueError("KEY=VALUE was expected")
     settings = {*CONF_DEFAULTS, "promote_secondaries"}.union(*room.conf_values.values())
-    known = {"net.ipv4.ip_forward", *SYSCTL_DEFAULTS, *room.sysctls}
+    known = {"net.ipv4.ip_forward", *SYSCTL_DEFAULTS, *VS_SYSCTLS, *room.sysctls}
     devices = ("all", "default", *(name.replace(".", "/") for name in room.devices))
     known |= {f"net.ipv4.conf.{dev}.{name}" for dev in devices for name in settings}
     if key not in known:
@@ -338,6 +340,7 @@ def _iptables(room: Netns, words: Words) -> None:
 OBJECTS: dict[str, Callable[[Netns, Words], None]] = {
     "sysctl": _sysctl, "route": _route, "rule": _rule, "neigh": _neigh, "fdb": _fdb, "addr": _addr,
     "iptables": _iptables,
+    "ipvsadm": lambda room, words: ipvsadm(room.ipvs, words.left),
 }  # fmt: skip
 
 

@@ -53,7 +53,8 @@ def predict(folder: str | Path) -> dict[str, Any]:
 
 
 class Replay:
-    """Plays probes one after another; what one of them taught about path MTUs is there for the next.
+    """Plays probes one after another; what one of them taught about path MTUs is there for the next, and so are
+    connections of IPVS and whose turn it is.
 
     load: the network of a state. hops: the visits of the last probe, in order.
     """
@@ -110,6 +111,7 @@ class Replay:
             if name in network:
                 network[name].fib.exceptions.update(self.previous[name].fib.exceptions)
                 network[name].peers.update(self.previous[name].peers)
+                network[name].ipvs.remember(self.previous[name].ipvs)
         for name, tables in (probe.values.get("before") or {}).items():
             if name not in network:
                 raise SnapshotError(f"{probe.path}: {probe.where}: before: there is no netns {name!r}")

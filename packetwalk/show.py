@@ -145,10 +145,16 @@ def _flags(device: Device, carrier: bool) -> Iterator[str]:
         yield from ("LOWER_UP",) if carrier else ()
 
 
+def _show_ipvs(network: Network, room: str) -> Iterator[str]:
+    ipvs = network[room].ipvs
+    yield from ipvs.listing() if ipvs.services else ()
+
+
 SHOWN = {
     "addrs": _show_addrs,
     "fdb": _show_fdb,
     "ip-rules": _show_ip_rules,
+    "ipvs": _show_ipvs,
     "links": _show_links,
     "neigh": _show_neighbours,
     "resolv.conf": _show_resolv_conf,

@@ -86,7 +86,7 @@ def lines(hop: Hop) -> Iterator[Line]:
         words, shown, more = evidence(step), 0, ""
         if hasattr(step.what, "rule"):
             words, _, more = words.partition("   ")
-        elif step.stage == "nat" and before is not None:
+        elif step.stage in ("nat", "ipvs") and before is not None:
             words, more = change(before.packet, step.packet) or "the quoted packet", f"({words})"
         elif step.stage == "receive":
             words = change(step.packet, after.packet) if after is not None and after.stage not in VIRTUAL else ""
@@ -224,6 +224,9 @@ def _phrase(line: Line) -> str:
     if step.stage == "nat":
         by = getattr(step.what, "by", None)
         return f"{words}{f' by {by.chain} {by.number}' if by is not None else ''}"
+    if step.stage == "ipvs":
+        by = getattr(step.what, "by", None)
+        return f"{words}{f' by {by.brief}' if by is not None else ''}"
     if step.stage == "fragment":
         return f"fragment by {evidence(step)}"
     if step.stage == "defrag":
@@ -251,8 +254,8 @@ def minimal(trace: Trace) -> str:
                 marks.append(f"+{tunnel_of(s.packet)}")
             elif s.stage == "decap" and before is not None:
                 marks.append(f"-{tunnel_of(before.packet)}")
-            elif s.stage == "nat":
-                marks.append(f"nat {getattr(s.what, 'side', '')}")
+            elif s.stage in ("nat", "ipvs"):
+                marks.append(f"{s.stage} {getattr(s.what, 'side', '')}")
             elif s.stage == "drop":
                 marks.append(f"drop {getattr(s.what, 'reason', '')}")
             elif s.stage == "unsupported":

@@ -247,8 +247,9 @@ class Trace:
 
     @property
     def nat(self) -> list[tuple[str, Step]]:
-        """(room, step) of every rewrite by NAT: `step.what` is the connection and, for its first packet, the rule."""
-        return [(hop.room, step) for hop, step in self.steps if step.stage == "nat"]
+        """(room, step) of every rewrite by NAT or IPVS: `step.what` is the connection and, for its first packet, the
+        rule or the virtual service."""
+        return [(hop.room, step) for hop, step in self.steps if step.stage in ("nat", "ipvs")]
 
     def source_seen(self, room: str = "") -> IPv4 | None:
         """The source of the first packet that a socket, or a kernel's echo, was given in a room, in any if none is

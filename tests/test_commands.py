@@ -21,6 +21,7 @@ from packetwalk.show import SHOWN, rules, show
 from packetwalk.snapshot import load_snapshot
 from packetwalk.snapshot.iproute import load_netns
 from packetwalk.snapshot.iptables_save import read_iptables
+from packetwalk.snapshot.ipvsadm_save import read_ipvs
 from packetwalk.source import SAMPLE
 
 
@@ -198,6 +199,16 @@ def test_sets_then_rules_are_restored_and_echo_servers_are_named() -> None:
     assert restores[1].endswith("\nCOMMIT\nEND")
     assert str(read_iptables("\n".join(restores[1].splitlines()[1:-1]))) == str(net["node-1"].netfilter)
     assert "# b: tcp echo server port 8080" in lines
+
+
+def test_virtual_services_are_restored_once_their_module_is_there() -> None:
+    net = small()
+    net["n1"].ipvs = read_ipvs("-A -t 10.96.0.1:80 -s rr\n-a -t 10.96.0.1:80 -r 10.0.1.2:8080 -m -w 1")
+    lines = commands(net)
+    assert lines.index("modprobe ip_vs") < lines.index("ip netns add n1")
+    assert f"ip netns exec n1 ipvsadm -R <<'END'\n{net['n1'].ipvs}\nEND" in lines
+    assert "  -> 10.0.1.2:8080                Masq    1      0          0" in show(net, "n1", "ipvs")
+    assert show(net, "p1", "ipvs") == ""
 
 
 def test_a_slow_wire_is_shaped_at_both_ends() -> None:

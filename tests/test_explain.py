@@ -36,6 +36,8 @@ DUMPS = [*SHARED.glob("recordings/*/state/*/*/iptables-save.txt"), *SHARED.glob(
          "Packets without mark 0x4000 go back to the chain they came from."),
         ("-A FORWARD -m mark --mark 0x0/0x4000 -j RETURN",
          "Packets without mark 0x4000 meet the policy of this chain."),
+        ("-A KUBE-IPVS-OUT-FILTER -m ipvs --vproto 6 --vaddr 203.0.113.8 --vport 80 -j DROP",
+         "Packets of protocol 6 that asked IPVS for 203.0.113.8 at port 80 of it are dropped without a word."),
         ("-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000", "Packets get mark 0x4000 set."),
         ("-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0", "Packets have mark 0x4000 flipped."),
         ("-A cali-FORWARD -j MARK --set-xmark 0x0/0x1a0000", "Packets have mark 0x1a0000 cleared."),

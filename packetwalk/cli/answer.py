@@ -36,9 +36,11 @@ def after_of(trace: Trace | Fetch, table: tuple[str, str] | None) -> str:
 
     room, name = table
     network: Any = trace.after
+    now = max((hop.end for hop in trace.hops), default=0)
     if name == "conntrack":
-        now = max((hop.end for hop in trace.hops), default=0)
         shown = "\n".join(c.text(now) for c in network[room].conns.all() if c.expires > now)
+    elif name == "ipvs-conns":
+        shown = "\n".join(network[room].ipvs.conns.listing(now))
     else:
         shown = show(network, room, name)
     return f"\n\n{room} {name}:\n{shown or '(nothing)'}"

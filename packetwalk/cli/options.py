@@ -94,7 +94,7 @@ NodesOption = Annotated[int, typer.Option("--nodes", metavar="N", help="With --c
 RacksOption = Annotated[int, typer.Option("--racks", metavar="N", help="With --cni: how many racks, each a subnet.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="LINE", help="'ROOM WORDS' of ip, bridge, sysctl, iptables, done first; repeatable."),
+    typer.Option("--set", metavar="LINE", help="'ROOM WORDS' of ip, bridge, sysctl, iptables, ipvsadm; repeatable."),
 ]
 Src = Annotated[
     str,

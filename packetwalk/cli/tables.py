@@ -58,7 +58,7 @@ def show(
         str,
         typer.Argument(
             metavar="TABLE",
-            help="routes|ip-rules|neigh|fdb|links|addrs|rules|sets|resolv.conf.",
+            help="routes|ip-rules|neigh|fdb|links|addrs|rules|sets|ipvs|resolv.conf.",
             autocompletion=complete_table,
         ),
     ],

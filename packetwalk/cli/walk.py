@@ -52,7 +52,7 @@ OutputOption = Annotated[
     str | None, typer.Option("--output", "-o", metavar="FORMAT", help="summary|full|minimal|json.")
 ]
 AfterOption = Annotated[
-    str | None, typer.Option(metavar="'NETNS TABLE'", help="Also a table as the walk left it, or conntrack.")
+    str | None, typer.Option(metavar="'NETNS TABLE'", help="Also a table as it is then, conntrack, ipvs-conns.")
 ]
 BranchesOption = Annotated[
     bool, typer.Option("--all-branches", help="Walk every backend that rules may draw, with its probability.")
@@ -141,7 +141,7 @@ def _asked_after(network: Network, words: str | None, layout: str) -> tuple[str,
 
     name, _, table = words.strip().partition(" ")
     room = known(network.room_of(name), network.rooms, "room")
-    known(table.strip(), [*SHOWN, "conntrack"], "table")
+    known(table.strip(), [*SHOWN, "conntrack", "ipvs-conns"], "table")
     if layout == "json":
         raise BadInput("--after prints a table below the trace; JSON has no place for it")
     return room, table.strip()

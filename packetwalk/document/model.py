@@ -27,6 +27,7 @@ from packetwalk.hint import unknown
 from packetwalk.kube.balancer import MODES
 from packetwalk.kube.dns import POLICIES as POLICIES_OF_DNS
 from packetwalk.kube.kubeproxy import MODES as PROXY_MODES
+from packetwalk.kube.kubeproxy import SCHEDULERS
 from packetwalk.kube.service import AFFINITIES, HEADLESS, POLICIES, PROTOCOLS, TYPES
 
 VERSION = 1
@@ -101,6 +102,7 @@ DnsPolicy = Annotated[str, *_one_of("dns_policy", POLICIES_OF_DNS)]
 Policy = Annotated[str, *_one_of("traffic policy", POLICIES)]
 Affinity = Annotated[str, *_one_of("session affinity", AFFINITIES)]
 ProxyMode = Annotated[str, *_one_of("mode of kube-proxy", PROXY_MODES)]
+Scheduler = Annotated[str, *_one_of("scheduler of IPVS", SCHEDULERS)]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -262,6 +264,8 @@ class KubeProxyPart(Part):
         default=[], description="Networks that serve node ports; if empty, all; with nftables the node's own address."
     )
     random_fully: bool = True
+    scheduler: Scheduler = Field(default="rr", description="IPVS mode: who gets the next connection.")
+    strict_arp: bool = Field(default=False, description="IPVS mode: no node answers ARP for service addresses.")
 
 
 class LoadBalancerPart(Part):

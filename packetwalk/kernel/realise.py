@@ -31,7 +31,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NamedTuple
 
-from packetwalk.commands import RESTORE, commands, restores
+from packetwalk.commands import commands, restores
 from packetwalk.kernel.doors import Refused, batch, run, setns, sysctl_path, undisturbed, write_sysctl, write_sysctls
 from packetwalk.kernel.leftovers import HOST_TUNNELS, NETNS, delete, no_fallback_tunnels, prefix, sweep
 from packetwalk.netns.device import Bridge, Veth
@@ -94,9 +94,10 @@ def missing_features(network: Network) -> tuple[str, ...]:
     if any(s.proto == PROTO_SCTP for room in network for s in room.sockets.listeners()):
         missing.append("sctp servers (a kernel's cookies are its own)")
     programs = {tool.split()[0] for r in network for tool in restores(r)}
-    words = {what.split(" ", 1)[0] for r in network for what in r.unevaluated}
-    programs |= {RESTORE[word] for word in words if word in RESTORE}
-    return (*missing, *(p for p in sorted(programs) if shutil.which(p) is None))
+    missing += [p for p in sorted(programs) if shutil.which(p) is None]
+    if "ipvsadm" in programs and "ipvsadm" not in missing and not _balances():
+        missing.append("ip_vs")
+    return tuple(missing)
 
 
 @functools.cache
@@ -108,6 +109,16 @@ def _makes(kind: str) -> bool:
 def _shapes() -> bool:
     """Whether wires can have a rate and a delay."""
     return shutil.which("tc") is not None and _takes("tc", "qdisc add dev lo root netem limit 1")
+
+
+@functools.cache
+def _balances() -> bool:
+    """Whether there is IPVS; ipvsadm loads its module where it can."""
+    try:
+        run(["ipvsadm", "-L", "-n"], changes=False)
+    except Refused:
+        return False
+    return True
 
 
 def _takes(tool: str, line: str) -> bool:

@@ -19,14 +19,19 @@ from packetwalk.kube.cluster import Cluster, Node, Pod
 from packetwalk.kube.controlplane import API_PORT, filled, kubernetes, selected
 from packetwalk.kube.fabric import Fabric
 from packetwalk.kube.kubeproxy import KubeProxy, ProxiedNode, iptables
+from packetwalk.kube.kubeproxy_ipvs import DEVICE as KUBE_IPVS
+from packetwalk.kube.kubeproxy_ipvs import ipvs
 from packetwalk.kube.layout import Layout, Place, layout
 from packetwalk.kube.rules import nft_rules, written
 from packetwalk.kube.service import Service
-from packetwalk.netns.device import Veth
+from packetwalk.netns.device import Dummy, Veth
+from packetwalk.netns.ipvs import VirtualService
+from packetwalk.netns.links import HostAddr, host_addrs
 from packetwalk.netns.namespace import Netns
 from packetwalk.netns.netfilter import Ruleset
 from packetwalk.netns.shared import Shared
 from packetwalk.network import Network, kubelet
+from packetwalk.snapshot.ipset_save import read_ipsets
 from packetwalk.snapshot.iptables_save import read_iptables
 
 
@@ -153,6 +158,8 @@ def _built(cluster: Cluster, plan: Layout) -> Network:
     if cluster.api_endpoint:
         planes = [host for host in hosts.values() if host.node.control_plane]
         serve_api(cluster.api_endpoint, cluster.api_balancer, fabric, planes)
+    if services and cluster.kube_proxy.mode == "ipvs":
+        _virtual_services(cluster.kube_proxy, hosts.values(), services)
     if cluster.load_balancer is not None:
         announce(cluster.load_balancer, fabric, hosts, services)
     return network
@@ -260,15 +267,39 @@ def _rules(cluster: Cluster, hosts: dict[str, Host], services: tuple[Service, ..
 
 def _proxied(proxy: KubeProxy, host: Host, services: tuple[Service, ...], known: dict[object, Ruleset]) -> Ruleset:
     """kube-proxy's rules on a node. Nodes for which it writes the same share them (`known`)."""
-    detector = proxy.local_detector(str(host.plan.pod_cidr), str(host.pod_cidr))
-    addrs = tuple(addr.local for device in host.netns.devices.values() for addr in device.addrs)
-    node = ProxiedNode(host.name, host.ip, addrs, detector, host.node.zone)
+    node = _proxied_node(proxy, host)
     if proxy.mode == "nftables":
         return nft_rules(proxy, node, services, str(host.plan.service_cidr), known)
+    if proxy.mode == "ipvs":
+        written = ipvs(proxy, node, services)
+        made = read_iptables(written.rules, "kube-proxy")
+        made.sets.update(read_ipsets(written.sets, "kube-proxy"))
+        return made
     text = iptables(proxy, node, services)
     if text not in known:
         known[text] = read_iptables(text, "kube-proxy")
     return known[text]
+
+
+def _proxied_node(proxy: KubeProxy, host: Host) -> ProxiedNode:
+    detector = proxy.local_detector(str(host.plan.pod_cidr), str(host.pod_cidr))
+    own = (device for device in host.netns.devices.values() if device.name != KUBE_IPVS)
+    addrs = tuple(addr.local for device in own for addr in device.addrs)
+    return ProxiedNode(host.name, host.ip, addrs, detector, host.node.zone)
+
+
+def _virtual_services(proxy: KubeProxy, hosts: Collection[Host], services: tuple[Service, ...]) -> None:
+    """What IPVS holds on each node, and the device with the addresses. Nodes share what is equal."""
+    known: dict[tuple[object, ...], VirtualService] = {}
+    bound: dict[tuple[IPv4, ...], tuple[HostAddr, ...]] = {}
+    for host in hosts:
+        written = ipvs(proxy, _proxied_node(proxy, host), services, known)
+        host.netns.link_add(KUBE_IPVS, Dummy(mac=host.mac(KUBE_IPVS), up=False))
+        if written.addrs not in bound:
+            bound[written.addrs] = host_addrs(KUBE_IPVS, written.addrs)
+        host.netns.addrs_share(KUBE_IPVS, bound[written.addrs])
+        for service in written.services:
+            host.netns.ipvs.add(service)
 
 
 def _peers(cluster: Cluster, hosts: Collection[Host]) -> None:

@@ -9,7 +9,7 @@ KUBE-EXT) to one for the port (KUBE-SVC, or KUBE-SVL for the node's own endpoint
 from __future__ import annotations
 
 from base64 import b32encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
@@ -18,9 +18,13 @@ from packetwalk.addr import IPv4, Prefix
 from packetwalk.hint import unknown
 from packetwalk.kube.service import Endpoint, Service, ServicePort, usable
 
-MODES = ("iptables", "nftables")
 LOOPBACK = "127.0.0.0/8"
-JUMPS = {
+MODES = ("iptables", "ipvs", "nftables")
+SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "sed", "nq", "ovf", "fo", "mh")
+"""The kernel's; IPVS here knows rr, wrr, lc, wlc and sh."""
+
+Jumps = Mapping[str, Sequence[tuple[str, str, str, bool]]]
+JUMPS: Jumps = {
     "filter": (
         ("INPUT", "KUBE-PROXY-FIREWALL", "kubernetes load balancer firewall", True),
         ("INPUT", "KUBE-NODEPORTS", "kubernetes health check service ports", False),
@@ -65,7 +69,8 @@ class KubeProxy:
 
     detect_local: how it knows that a pod of this cluster sends: ClusterCIDR, NodeCIDR, BridgeInterface:NAME,
     InterfaceNamePrefix:PREFIX, or nothing. node_port_addresses: networks whose addresses of a node serve node ports; if
-    empty all do, in nftables mode the node's own. localhost_node_ports counts in iptables mode only.
+    empty all do, in nftables mode the node's own. localhost_node_ports counts in iptables mode only. scheduler and
+    strict_arp (a node answers no ARP for service addresses) are those of IPVS mode.
     """
 
     masquerade_all: bool = False
@@ -75,12 +80,16 @@ class KubeProxy:
     node_port_addresses: tuple[str, ...] = ()
     random_fully: bool = True
     mode: str = "iptables"
+    scheduler: str = "rr"
+    strict_arp: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(unknown("mode of kube-proxy", self.mode, MODES))
         if not 0 <= self.masquerade_bit <= 31:
             raise ValueError(f"masquerade_bit {self.masquerade_bit} is out of range: 0 to 31 was expected")
+        if self.scheduler not in SCHEDULERS:
+            raise ValueError(unknown("scheduler of IPVS", self.scheduler, SCHEDULERS))
         self.local_detector("", "")
 
     @property
@@ -91,9 +100,14 @@ class KubeProxy:
     def sysctls(self) -> dict[str, int]:
         """What it sets on a node: route_localnet for node ports on localhost, and its own timeouts of connections."""
         timeout = "net.netfilter.nf_conntrack_tcp_timeout"
+        both = {f"{timeout}_established": 86400, f"{timeout}_close_wait": 3600}
+        if self.mode == "ipvs":
+            vs = {"conntrack": 1, "expire_nodest_conn": 1, "expire_quiescent_template": 1}
+            arp = {"net.ipv4.conf.all.arp_ignore": 1, "net.ipv4.conf.all.arp_announce": 2} if self.strict_arp else {}
+            return {**{f"net.ipv4.vs.{name}": value for name, value in vs.items()}, **arp, **both}
         on_localhost = self.localhost_node_ports and self.mode == "iptables"
         localhost = {"net.ipv4.conf.all.route_localnet": 1} if on_localhost else {}
-        return {**localhost, f"{timeout}_established": 86400, f"{timeout}_close_wait": 3600}
+        return {**localhost, **both}
 
     def local_detector(self, cluster_cidr: str, node_cidr: str) -> str:
         """The match that says a pod has sent a packet, such as `-s 10.244.0.0/16`; empty where there is none."""
@@ -154,20 +168,21 @@ def reachable(node: ProxiedNode, service: Service, port: ServicePort) -> Reachab
 class Rules:
     """Lines by table and chain, in the order written; printed with the chains sorted, as iptables-save does."""
 
-    def __init__(self) -> None:
-        self.chains: dict[tuple[str, str], list[str]] = {(t, c): [] for t, names in OWN.items() for c in names}
+    def __init__(self, own: Mapping[str, Sequence[str]] = OWN, jumps: Jumps = JUMPS) -> None:
+        self.chains: dict[tuple[str, str], list[str]] = {(t, c): [] for t, names in own.items() for c in names}
+        self.own, self.jumps = own, jumps
 
     def add(self, table: str, chain: str, *words: str) -> None:
         """Append a rule: its words in the order in which iptables-save prints them, empty ones left out."""
         self.chains.setdefault((table, chain), []).append(" ".join([f"-A {chain}", *filter(None, words)]))
 
     def __str__(self) -> str:
-        return "".join(self._table(name) for name in BUILT_IN)
+        return "".join(self._table(name) for name in BUILT_IN if name in self.own)
 
     def _table(self, table: str) -> str:
         own = sorted(chain for t, chain in self.chains if t == table)
         lines = [f"*{table}", *(f":{c} ACCEPT [0:0]" for c in BUILT_IN[table]), *(f":{c} - [0:0]" for c in own)]
-        for chain, target, text, new in JUMPS.get(table, ()):
+        for chain, target, text, new in self.jumps.get(table, ()):
             state = "-m conntrack --ctstate NEW" if new else ""
             lines.append(" ".join(filter(None, (f"-A {chain}", state, text and comment(text), f"-j {target}"))))
         for chain in own:
@@ -196,21 +211,37 @@ def probability(left: int) -> str:
     return f"{round(float(f'{1 / left:.10f}') * (1 << 31)) / (1 << 31):.11f}"
 
 
-def _frame(rules: Rules, proxy: KubeProxy, node: ProxiedNode) -> None:
-    """What does not depend on services, and what comes last in KUBE-SERVICES."""
-    mark = f"{proxy.mark}/{proxy.mark}"
+def keep_localnet_in(rules: Rules) -> None:
+    """KUBE-FIREWALL, which is kubelet's: nobody outside comes to 127.0.0.0/8."""
     rules.add("filter", "KUBE-FIREWALL", f"! -s {LOOPBACK} -d {LOOPBACK}",
               comment("block incoming localnet connections"),
               "-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT", "-j DROP")  # fmt: skip
-    rules.add("filter", "KUBE-FORWARD", "-m conntrack --ctstate INVALID -j DROP")
-    rules.add("filter", "KUBE-FORWARD", comment("kubernetes forwarding rules"), f"-m mark --mark {mark} -j ACCEPT")
+
+
+def forward_marked(rules: Rules, proxy: KubeProxy) -> None:
+    """KUBE-FORWARD: marked packets pass, and what follows from them."""
+    rules.add("filter", "KUBE-FORWARD", comment("kubernetes forwarding rules"),
+              f"-m mark --mark {proxy.mark}/{proxy.mark} -j ACCEPT")  # fmt: skip
     rules.add("filter", "KUBE-FORWARD", comment("kubernetes forwarding conntrack rule"),
               "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")  # fmt: skip
+
+
+def masquerade_marked(rules: Rules, proxy: KubeProxy) -> None:
+    """KUBE-MARK-MASQ sets the mark, KUBE-POSTROUTING takes it off and masquerades."""
+    mark = f"{proxy.mark}/{proxy.mark}"
     rules.add("nat", "KUBE-MARK-MASQ", f"-j MARK --set-xmark {mark}")
     rules.add("nat", "KUBE-POSTROUTING", f"-m mark ! --mark {mark} -j RETURN")
     rules.add("nat", "KUBE-POSTROUTING", f"-j MARK --set-xmark {proxy.mark}/0x0")
     rules.add("nat", "KUBE-POSTROUTING", comment("kubernetes service traffic requiring SNAT"),
               "-j MASQUERADE", "--random-fully" if proxy.random_fully else "")  # fmt: skip
+
+
+def _frame(rules: Rules, proxy: KubeProxy, node: ProxiedNode) -> None:
+    """What does not depend on services, and what comes last in KUBE-SERVICES."""
+    keep_localnet_in(rules)
+    rules.add("filter", "KUBE-FORWARD", "-m conntrack --ctstate INVALID -j DROP")
+    forward_marked(rules, proxy)
+    masquerade_marked(rules, proxy)
     last = comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
     if proxy.node_port_addresses:
         for addr in node_port_addrs(proxy, node):

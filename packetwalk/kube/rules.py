@@ -53,7 +53,7 @@ def beside(proxied: Ruleset, ruleset: Ruleset, above: Callable[[str], int]) -> R
     In a built-in chain the first `above(chain)` rules of the CNI come before kube-proxy's, the others after them.
     """
     both = Ruleset()
-    both.sets, both.nft = ruleset.sets, {**ruleset.nft, **proxied.nft}
+    both.sets, both.nft = {**ruleset.sets, **proxied.sets}, {**ruleset.nft, **proxied.nft}
     for name in dict.fromkeys((*ruleset.tables, *proxied.tables)):
         table = both.table(name)
         theirs, ours = (r.tables[name].chains if name in r.tables else {} for r in (ruleset, proxied))

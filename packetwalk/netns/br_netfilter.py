@@ -88,6 +88,8 @@ def forward(v: Visit, skb: Skb, bridge: str, port: str) -> bool:
     passed = nf_hook(v, skb, "FORWARD", iif=bridge, oif=bridge, physout=port) and nf_hook(
         v, skb, "POSTROUTING", oif=bridge, physout=port
     )
+    if not passed:
+        v.go(skb.taken(), skb)  # IPVS may take it from the bridge and route it
     skb.packet, skb.dev = Packet((eth, *skb.packet.headers), skb.packet.payload), dev
     return passed
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from packetwalk.netns import nat
+from packetwalk.netns import ipvs_core, nat
 from packetwalk.netns.conntrack import (
     INVALID,
     NEW,
@@ -18,6 +18,7 @@ from packetwalk.netns.conntrack import (
     UNTRACKED,
     Conn,
 )
+from packetwalk.netns.ipvs_conn import VsConn
 from packetwalk.netns.nat_target import range_of
 from packetwalk.netns.netfilter import SOURCE_SIDE, Registered, Verdict
 from packetwalk.netns.reject import reject, route_me_harder
@@ -39,6 +40,15 @@ ORDER = {
     "OUTPUT": ("raw", CONNTRACK, "mangle", "nat", "filter", "security"),
     "POSTROUTING": ("mangle", "nat", CONFIRM),
 }
+IPVS = {"ipvs answer": ipvs_core.answer, "ipvs request": ipvs_core.request, "ipvs error": ipvs_core.request_error}
+# Where there are virtual services: answers and requests at 98 and 99, in OUTPUT at -99 and -98, in FORWARD errors about
+# answers at 99 and answers at 100 (ip_vs_ops4).
+WITH_IPVS = {
+    **ORDER,
+    "INPUT": ("mangle", "filter", "security", "ipvs answer", "ipvs request", "nat", CONFIRM),
+    "FORWARD": (*ORDER["FORWARD"], "ipvs error", "ipvs answer"),
+    "OUTPUT": ("raw", CONNTRACK, "mangle", "nat", "ipvs answer", "ipvs request", "filter", "security"),
+}
 
 
 class Around:
@@ -58,6 +68,11 @@ class Around:
         back = output_route(v.t, seen.ip.src, v.now)
         own = v.t.mtu(rt, v.now)
         return own if back.error else min(own, v.t.mtu(back, v.now))
+
+    def virtual(self, seen: Seen) -> VsConn | None:
+        """ipvs_mt: the connection whose server this packet is for."""
+        ip = seen.ip
+        return self.v.t.ipvs.conns.by_server.get((seen.proto, ip.dst, seen.dport, ip.src, seen.sport))
 
 
 class Rewrite(NamedTuple):
@@ -86,8 +101,8 @@ class Policy(NamedTuple):
 def nf_hook(v: Visit, skb: Skb, hook: str, *, iif: str = "", oif: str = "", physout: str = "") -> bool:
     """NF_HOOK: let every table registered at a hook see the packet, in order of priority. False: it ends here."""
     netfilter, seen = v.t.netfilter, None  # `seen` once a table here asks for it
-    tables = netfilter.tables
-    for name in netfilter.order(hook, ORDER[hook]) if netfilter.nft else ORDER[hook]:
+    tables, usual = netfilter.tables, (WITH_IPVS if v.t.ipvs.services else ORDER)[hook]
+    for name in netfilter.order(hook, usual) if netfilter.nft else usual:
         if name == CONNTRACK:
             if v.t.conntrack:
                 _track(v, skb, hook)
@@ -104,6 +119,10 @@ def nf_hook(v: Visit, skb: Skb, hook: str, *, iif: str = "", oif: str = "", phys
         elif isinstance(name, str):
             table = tables.get(name)
             if table is None:
+                if name in IPVS:
+                    if not IPVS[name](v, skb, hook):
+                        return False
+                    seen = None  # it may have changed
                 continue
             chain = table.chains[hook]
             if not chain.rules and chain.policy == "ACCEPT":
@@ -126,7 +145,7 @@ def _seen(v: Visit, skb: Skb) -> Seen:
         seen = v.seen = Seen(packet, tables=Around(v), state=t.netfilter.state, choose=t.chooser, now=v.now)
     elif seen.packet is not packet:
         seen.look_at(packet)
-    seen.mark, seen.rt, seen.eth, seen.physin = skb.mark, skb.rt, skb.eth, skb.physin
+    seen.mark, seen.rt, seen.eth, seen.physin, seen.ipvs = skb.mark, skb.rt, skb.eth, skb.physin, skb.ipvs
     _show(seen, skb)
     return seen
 
@@ -202,6 +221,8 @@ def _route_again(v: Visit, skb: Skb, seen: Seen) -> bool:
 
 def _track(v: Visit, skb: Skb, hook: str) -> None:
     """nf_conntrack_in, unless the packet has been seen before (over loopback) or must not be tracked."""
+    if v.t.ipvs.services:
+        ipvs_core.expire(v)
     if skb.conn is not None or skb.ctstate == UNTRACKED:
         return
     tracked = v.t.conns.track(skb.packet, v.now, v.t.sysctls)

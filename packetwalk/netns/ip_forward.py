@@ -44,7 +44,7 @@ def forward(v: Visit, skb: Skb) -> str | None:
     if skb.redirect:
         _redirect(v, skb)
     if v.hooked and not nf_hook(v, skb, "FORWARD", iif=skb.dev, oif=rt.dev):
-        return None
+        return skb.taken()
     return "postrouting"
 
 

@@ -100,7 +100,7 @@ def input_(v: Visit, skb: Skb) -> str | None:
     if not defrag(v, skb, "local"):
         return None
     if v.hooked and not nf_hook(v, skb, "INPUT", iif=skb.dev):
-        return None
+        return skb.taken()
     return "local"
 
 

@@ -91,7 +91,7 @@ def output(v: Visit, skb: Skb) -> str | None:
     if v.hooked:
         assert skb.rt is not None
         if not nf_hook(v, skb, "OUTPUT", oif=skb.rt.dev):
-            return None
+            return skb.taken()
     return "postrouting"
 
 
@@ -208,6 +208,7 @@ def transmit(v: Visit, skb: Skb) -> str | None:
     if isinstance(device, Loopback):
         back = Skb(skb.packet, skb.out)
         back.mark, back.conn, back.ctstate, back.ctdir = skb.mark, skb.conn, skb.ctstate, skb.ctdir
+        back.ipvs = skb.ipvs
         back.rt = skb.rt if skb.rt is not None and skb.rt.kind in ("local", "broadcast") else None
         v.backlog.append(back)
     elif isinstance(device, Bridge):

@@ -6,8 +6,8 @@ What the kernel refuses is a ValueError of one line; a device that is not there 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from packetwalk.addr import ZERO_MAC, IPv4, Prefix
 from packetwalk.hint import nearest
@@ -19,6 +19,25 @@ from packetwalk.netns.policy_rule import TABLES
 from packetwalk.netns.tables import Tables
 
 D = TypeVar("D", bound=Device)
+
+
+class HostAddr(NamedTuple):
+    """An address of 32 bits on a device, and the route the kernel keeps for it."""
+
+    addr: Addr
+    route: Route
+
+
+def host_addrs(dev: str, addrs: Iterable[IPv4]) -> tuple[HostAddr, ...]:
+    """What many addresses of 32 bits become on a device of that name: namespaces that have the same share it."""
+    hop = (Nexthop(dev),)
+    return tuple(
+        HostAddr(
+            Addr(local, 32, SCOPES["global"], None, False, dev),
+            Route(Prefix.of(local, 32), hop, "local", SCOPE_HOST, local, proto="kernel", table=TABLES["local"]),
+        )
+        for local in addrs
+    )
 
 
 class Links(Tables):
@@ -168,6 +187,16 @@ class Links(Tables):
             self._put(route)
         self.changed()
         return addr
+
+    def addrs_share(self, dev: str, made: Sequence[HostAddr]) -> None:
+        """`ip addr add A/32 dev DEV` for many addresses, none of which is there yet (see `host_addrs`)."""
+        device = self.device(dev)
+        if taken := {a.local for a in device.addrs} & {one.addr.local for one in made}:
+            raise ValueError(f"{self.name}: {dev} already has the address {min(taken)}/32")
+        device.addrs += [one.addr for one in made]
+        for one in made:
+            self._put(one.route)
+        self.changed()
 
     def addr_del(self, dev: str, text: str) -> Addr:
         """`ip addr del A/N dev DEV`, as __inet_del_ifa, fib_del_ifaddr and fib_sync_down_addr go about it."""

@@ -48,7 +48,7 @@ from packetwalk.netns.seen import Seen, Undecided
 
 if TYPE_CHECKING:
     from packetwalk.netns.rule import Rule
-    from packetwalk.netns.seen import Conn
+    from packetwalk.netns.seen import Conn, Virtual
 
 SECOND = 1_000_000_000
 
@@ -284,6 +284,55 @@ def _set(match: Match, rule: Rule) -> Condition:
     return Condition(DEAR, test(check))
 
 
+# -- ipvs (net/netfilter/xt_ipvs.c) ------------------------------------------------------------------------------------
+
+METHODS = {"GATE": "Route", "IPIP": "Tunnel", "MASQ": "Masq"}
+IPVS = {
+    "--ipvs": OptionKind(0, invertible=True),
+    "--vproto": OptionKind(1, _proto_number, True),
+    "--vaddr": OptionKind(1, _addr_text, True),
+    "--vport": numeric(0xFFFF, invertible=True),
+    "--vdir": OptionKind(1, lambda text: (one_of(("ORIGINAL", "REPLY"), text.upper()),)),
+    "--vmethod": OptionKind(1, lambda text: (one_of(METHODS, text.upper()),), True),
+    "--vportctl": numeric(0xFFFF, invertible=True),
+}
+
+
+def _ipvs(match: Match, rule: Rule) -> Condition:
+    """ipvs_mt: alone --ipvs asks whether IPVS had the packet; the others match no packet but such."""
+    whether = match.get("--ipvs")
+    rest = [option for option in match.options if option is not whether]
+    if not rest:
+        wanted = whether is None or not whether.inverted
+        return looks(lambda s: s.ipvs is wanted)
+    checks = [_virtual_is(option) for option in rest]
+
+    def check(s: Seen) -> bool:
+        conn = s.tables.virtual(s) if s.ipvs else None
+        return conn is not None and all(one(conn, s) for one in checks)
+
+    return looks(check)
+
+
+def _virtual_is(option: Option) -> Callable[[Virtual, Seen], bool]:
+    name, text, inverted = option.name, option.text, option.inverted
+    if name == "--vproto":
+        proto = int(text)
+        return lambda conn, s: (s.proto == proto) is not inverted
+    if name == "--vaddr":
+        addr, mask = network(text)
+        return lambda conn, s: (conn.client.vaddr & mask == addr) is not inverted
+    if name == "--vport":
+        port = int(text)
+        return lambda conn, s: (conn.client.vport == port) is not inverted
+    if name == "--vportctl":
+        port = int(text)
+        return lambda conn, s: (conn.control is not None and conn.control.client.vport == port) is not inverted
+    if name == "--vmethod":
+        return lambda conn, s: (text == "MASQ") is not inverted  # the only one that is modelled
+    return lambda conn, s: s.conn is not None and s.ctdir == text
+
+
 CONNMARK = {"--mark": OptionKind(1, mark, True)}
 SOCKET = {name: FLAG for name in ("--transparent", "--nowildcard", "--restore-skmark")}
 STATE = {"--state": OptionKind(1, lambda text: (listed(STATES[:5], text),), True)}
@@ -292,6 +341,7 @@ MATCHES: dict[str, MatchKind] = {
     "addrtype": MatchKind(ADDRTYPE, _addrtype, _addrtype_finish),
     "connmark": MatchKind(CONNMARK, _connmark, exactly_one(CONNMARK)),
     "conntrack": MatchKind(CONNTRACK, _conntrack, at_least_one(CONNTRACK)),
+    "ipvs": MatchKind(IPVS, _ipvs, at_least_one(IPVS)),
     "physdev": MatchKind(PHYSDEV, _physdev, at_least_one(PHYSDEV)),
     "rpfilter": MatchKind(RPFILTER, _rpfilter),
     "set": MatchKind(SET, _set, exactly_one({"--match-set": SET["--match-set"]})),

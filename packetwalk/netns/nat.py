@@ -240,12 +240,17 @@ def translate_error(packet: Packet, conn: Conn, direction: str, *, source: bool)
         return packet
     other = conn.tuple(REPLY if direction == ORIGINAL else ORIGINAL)
     target = other.inverse()
-    assert target is not None and isinstance(packet.payload, Slice)
-    inner = _rewrite_quoted(about, other, source=not source)
-    ip = packet.headers[0]
-    assert isinstance(ip, Ip)
-    ip = ip._replace(src=target.src) if source else ip._replace(dst=target.dst)
-    return Packet((ip, *packet.headers[1:]), packet.payload._replace(of=inner))
+    assert target is not None
+    return rewrite_error(packet, target.src if source else target.dst, other, source=source)
+
+
+def rewrite_error(packet: Packet, addr: IPv4, inner: ConnTuple, *, source: bool) -> Packet:
+    """Give an ICMP error another source (or destination), and the packet it quotes the opposite side of a tuple."""
+    ip, about = packet.headers[0], quoted(packet)
+    assert isinstance(ip, Ip) and about is not None and isinstance(packet.payload, Slice)
+    ip = ip._replace(src=addr) if source else ip._replace(dst=addr)
+    told = _rewrite_quoted(about, inner, source=not source)
+    return Packet((ip, *packet.headers[1:]), packet.payload._replace(of=told))
 
 
 def _rewrite_quoted(about: Packet, target: ConnTuple, *, source: bool) -> Packet:

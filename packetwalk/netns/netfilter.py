@@ -26,6 +26,11 @@ HOOKS = {
 """The built-in chains of each table."""
 
 PRIORITIES = {"raw": -300, "conntrack": -200, "mangle": -150, "filter": 0, "security": 50, "confirm": 1 << 31}
+OF_IPVS = {  # ip_vs_ops4
+    ("INPUT", "ipvs answer"): 98, ("INPUT", "ipvs request"): 99,
+    ("FORWARD", "ipvs error"): 99, ("FORWARD", "ipvs answer"): 100,
+    ("OUTPUT", "ipvs answer"): -99, ("OUTPUT", "ipvs request"): -98,
+}  # fmt: skip
 SOURCE_SIDE = frozenset({"INPUT", "POSTROUTING"})  # HOOK2MANIP
 
 TRACKING = {"conntrack", "state", "connmark", "connbytes", "connlimit", "connlabel", "helper", "cluster"}
@@ -140,7 +145,7 @@ class Ruleset:
             at = -400
             for name in usual:
                 source = 100 if hook in SOURCE_SIDE else -100
-                at = source if name == "nat" else PRIORITIES.get(name, at)
+                at = source if name == "nat" else OF_IPVS.get((hook, name), PRIORITIES.get(name, at))
                 places.append((at, name))
             found = tuple([who for _, who in sorted(places, key=lambda place: place[0])])
             self._orders[hook, usual] = found

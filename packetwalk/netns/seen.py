@@ -81,6 +81,24 @@ class Conn(Protocol):
         """The tuple of its answers."""
 
 
+class Asked(Protocol):
+    """What a client asked for: the virtual address and port."""
+
+    @property
+    def vaddr(self) -> int: ...
+    @property
+    def vport(self) -> int: ...
+
+
+class Virtual(Protocol):
+    """What matches ask of a connection of IPVS, and of the template that controls it."""
+
+    @property
+    def client(self) -> Asked: ...
+    @property
+    def control(self) -> Virtual | None: ...
+
+
 class Lookups(Protocol):
     """What matches and targets ask of the namespace's other tables."""
 
@@ -88,6 +106,9 @@ class Lookups(Protocol):
 
     def clamp_mtu(self, seen: Seen) -> int:
         """The path MTU of a packet's way, or of the way back to its sender if that is smaller (tcpmss_reverse_mtu)."""
+
+    def virtual(self, seen: Seen) -> Virtual | None:
+        """The connection of IPVS that a packet on its way to a real server belongs to."""
 
 
 class Seen:
@@ -97,9 +118,8 @@ class Seen:
     are plain numbers, ports -1 where none can be seen. iif, oif, physin, physout: device names, "" where there is none;
     physin and physout only for a bridged packet. rt: its way, once it is routed. ctstate: NEW, ESTABLISHED, RELATED,
     INVALID or UNTRACKED; ctdir: ORIGINAL or REPLY. state: the memory of recent, nth, limit and changed sets of this
-    namespace; now in ns.
+    namespace; now in ns. ipvs: whether IPVS has dealt with the packet.
     """
-
 
     __slots__ = (
         "choose",
@@ -112,6 +132,7 @@ class Seen:
         "hits",
         "iif",
         "ip",
+        "ipvs",
         "l4",
         "mark",
         "now",
@@ -146,6 +167,7 @@ class Seen:
     ) -> None:
         self.iif, self.oif = iif, oif
         self.physin = self.physout = ""
+        self.ipvs = False
         self.eth: Ethernet | None = None
         self.rt: Rt | None = None
         self.mark = mark

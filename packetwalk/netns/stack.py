@@ -26,9 +26,9 @@ FOLLOWS: Mapping[str, frozenset[str | None]] = MappingProxyType(
         # layer 3, towards this host or through it
         "prerouting": frozenset({"route_in", END}),
         "route_in": frozenset({"input", "forward", "ip_error", END}),
-        "forward": frozenset({"postrouting", "icmp_error", END}),
+        "forward": frozenset({"postrouting", "output", "icmp_error", END}),
         "ip_error": frozenset({"icmp_error", END}),
-        "input": frozenset({"local", END}),
+        "input": frozenset({"local", "output", "icmp_error", END}),  # IPVS sends on, or refuses
         "local": frozenset({"icmp", "decap", "icmp_error", END}),
         "decap": frozenset({END}),
         "icmp": frozenset({"tcp_shrink", "arp_ask", END}),
@@ -36,7 +36,7 @@ FOLLOWS: Mapping[str, frozenset[str | None]] = MappingProxyType(
         # out of this host; an ICMP error is born beside a drop
         "icmp_error": frozenset({END}),
         "route_out": frozenset({"output", END}),
-        "output": frozenset({"postrouting", END}),
+        "output": frozenset({"postrouting", "output", "icmp_error", END}),
         "postrouting": frozenset({"neigh", "icmp_error", END}),
         "neigh": frozenset({"transmit", "arp_resolve", END}),
         "arp_resolve": frozenset({END}),

@@ -15,6 +15,7 @@ from packetwalk.netns.device import SCOPE_HOST, SCOPE_LINK, Bridge, Device, Devi
 from packetwalk.netns.fdb import BridgeFdb, VxlanFdb
 from packetwalk.netns.fib import Fib
 from packetwalk.netns.fib_table import Found, Nexthop, Route
+from packetwalk.netns.ipvs import Ipvs
 from packetwalk.netns.learned import Learned, exception_key
 from packetwalk.netns.neighbour import Neighbours
 from packetwalk.netns.netfilter import Ruleset
@@ -113,6 +114,7 @@ class Tables:
         self.netfilter = Ruleset()
         self.conntrack = False
         self.conns = Conns()
+        self.ipvs = Ipvs()
         self.chooser: RoomChooser = Seeded(seed)
         self.reassembly: dict[object, object] = {}
         self.cells: dict[str, tuple[tuple[Packet, int], ...]] = {}  # decapsulated, with their marks, not yet received
@@ -146,6 +148,7 @@ class Tables:
         copy.sockets = self.sockets.overlay()
         copy.netfilter = self.netfilter.overlay()
         copy.conns = self.conns.overlay()
+        copy.ipvs = self.ipvs.overlay()
         copy.chooser = self.chooser.overlay()
         copy.reassembly = dict(self.reassembly)
         copy.peers = dict(self.peers)

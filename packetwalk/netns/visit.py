@@ -27,7 +27,7 @@ class Skb:
     multicast or otherhost; error the ICMP error to send about it; frag_max and frag_list remember how a reassembled
     datagram was cut (IPCB). conn, ctstate and ctdir are what connection tracking says (`ctstate` empty: not asked
     yet); physin is the bridge port at which br_netfilter took the frame, sabotaged that PREROUTING has been skipped
-    since.
+    since. ipvs: IPVS has dealt with it (ipvs_property); stolen: the stage at which a hook that took it lets it go on.
     """
 
     eth: Ethernet | None = None  # defaults stand on the class: only what differs is stored in a packet
@@ -51,6 +51,8 @@ class Skb:
     physin = ""
     sabotaged = False
     bridged_dnat: Ethernet | None = None
+    ipvs = False
+    stolen = ""
 
     def __init__(self, packet: Packet, dev: str = "", out: str = "", *, mark: int = 0) -> None:
         self.packet = packet
@@ -73,6 +75,11 @@ class Skb:
             self.conn, self.ctstate = other.conn, RELATED
             self.ctdir = REPLY if other.ctdir == ORIGINAL else ORIGINAL
 
+    def taken(self) -> str | None:
+        """NF_STOLEN: the stage a hook sends the packet to instead of letting it pass; None where it is gone."""
+        stage, self.stolen = self.stolen, ""
+        return stage or None
+
     def forget_conn(self) -> None:
         """nf_reset_ct: to connection tracking this is a new packet."""
         if self.ctstate:
@@ -92,7 +99,8 @@ class Visit:
         self.t = tables
         self.stages = stages
         self.now = now
-        self.hooked = tables.conntrack or len(tables.netfilter.tables) > 0 or len(tables.netfilter.nft) > 0
+        self.hooked = tables.conntrack or len(tables.netfilter.tables) > 0 or len(tables.netfilter.nft) > 0 \
+            or len(tables.ipvs.services) > 0
         self.task = task
         self.seen: Seen | None = None
         self.replying = False  # an ICMP message of ours is on its way out

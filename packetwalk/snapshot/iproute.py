@@ -17,6 +17,7 @@ from packetwalk.netns.policy_rule import TABLES, PolicyRule
 from packetwalk.network import Network
 from packetwalk.snapshot.ipset_save import load_ipsets
 from packetwalk.snapshot.iptables_save import load_iptables
+from packetwalk.snapshot.ipvsadm_save import load_ipvs
 from packetwalk.snapshot.links import device_of, load_addrs, load_link, load_ports, scope_of
 from packetwalk.snapshot.nft_list import load_nft
 from packetwalk.snapshot.reader import (
@@ -35,7 +36,6 @@ from packetwalk.snapshot.reader import (
     whole,
 )
 
-NOT_EVALUATED = ("ipvsadm-save.txt",)
 LONG_AGO = -(10**15)
 
 # attributes that the datapath knows, or that have no meaning for it
@@ -118,18 +118,14 @@ def load_netns(name: str, folder: Path, seed: int = 0, sysctls: Mapping[str, int
         room.netfilter = load_iptables(folder / "iptables-save.txt")
     if (folder / "ipset-save.txt").exists():
         room.netfilter.sets = load_ipsets(folder / "ipset-save.txt")
-    room.unevaluated = tuple(_describe(folder / f) for f in NOT_EVALUATED if (folder / f).exists())
     if (folder / "nftables.txt").exists():
         listed = load_nft(folder / "nftables.txt")
         room.netfilter.nft = listed.tables
-        room.unevaluated += listed.unevaluated
+        room.unevaluated = listed.unevaluated
+    if (folder / "ipvsadm-save.txt").exists():
+        room.ipvs = load_ipvs(folder / "ipvsadm-save.txt")
     room.changed()
     return room
-
-
-def _describe(path: Path) -> str:
-    services = sum(line.startswith("-A") for line in read_text(path).splitlines())
-    return f"{path.name} ({services} services)"
 
 
 # -- ip -j route, rule -------------------------------------------------------------------------------------------------

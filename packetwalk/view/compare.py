@@ -27,7 +27,7 @@ FORMULA = (
 GROUPS = {
     "bridges": ("bridge", "flood", "learn"),
     "routing": ("route_in", "route_out", "forward", "defrag", "fragment"),
-    "netfilter": ("conntrack", "rule", "jump", "nat", "reject"),
+    "netfilter": ("conntrack", "rule", "jump", "nat", "ipvs", "reject"),
     "neighbours": ("neigh", "arp"),
     "tunnels": ("encap", "decap", "fdb"),
     "devices": ("receive", "transmit"),

@@ -115,10 +115,13 @@ def _box(stage: str, place: tuple[int, int], lit: bool) -> str:
 
 
 def _arrow(start: tuple[int, int], end: tuple[int, int], lit: bool) -> str:
-    """A line from the edge of a box to that of another, with a head."""
+    """A line from the edge of a box to that of another, with a head; a short one for a stage that follows itself."""
     (x0, y0), (x1, y1) = _centre(start), _centre(end)
-    x0, y0 = _edge(x0, y0, x1, y1)
-    x1, y1 = _edge(x1, y1, x0, y0)
+    if start == end:
+        x0, x1 = x0 + WIDTH / 2 + (ACROSS - WIDTH) / 2, x1 + WIDTH / 2
+    else:
+        x0, y0 = _edge(x0, y0, x1, y1)
+        x1, y1 = _edge(x1, y1, x0, y0)
     length = hypot(x1 - x0, y1 - y0)
     dx, dy = (x1 - x0) / length, (y1 - y0) / length
     ink, weight = ("#b06f00", 2.5) if lit else ("#a7b0bd", 1.2)

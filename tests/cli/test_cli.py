@@ -343,3 +343,26 @@ def test_a_damaged_snapshot_names_the_file(capsys: Capture, snapshot: Path, file
         pytest.skip("the cut fell between two lines, which nobody can notice")
     assert (status, out) == (2, "")
     assert path.name in err and err.count("\n") == 1
+
+
+# -- IPVS --------------------------------------------------------------------------------------------------------------
+
+
+def test_virtual_services_of_a_snapshot_are_shown_and_walked(capsys: Capture, snapshot: Path) -> None:
+    saved = "-A -t 10.1.1.1:80 -s rr\n-a -t 10.1.1.1:80 -r 10.244.2.10:8080 -m -w 1\n"
+    (snapshot / "state" / "0" / "node-1" / "ipvsadm-save.txt").write_text(saved, encoding="utf-8")
+    at = f"--snapshot {snapshot}"
+    status, out, _ = ask(capsys, f"show node-1 ipvs {at}")
+    assert status == 0 and "TCP  10.1.1.1:80 rr" in out
+    words = ["walk", "a", "10.1.1.1", "--tcp", "80", "--after", "node-1 ipvs-conns", "--snapshot", str(snapshot)]
+    status = main([*words, "--set", "node-1 ip addr add 10.1.1.1/32 dev lo"])
+    out = capsys.readouterr().out
+    assert "by tcp 10.1.1.1:80 rr" in out
+    assert "IPVS connection entries" in out and "10.1.1.1:80        10.244.2.10:8080" in out
+
+
+def test_a_damaged_ipvs_file_is_named_with_its_line(capsys: Capture, snapshot: Path) -> None:
+    (snapshot / "state" / "0" / "node-1" / "ipvsadm-save.txt").write_text("-A -t 10.1.1.1:80 -s\n", encoding="utf-8")
+    status, out, err = ask(capsys, f"rooms --snapshot {snapshot}")
+    assert (status, out) == (2, "")
+    assert "ipvsadm-save.txt:1: -s needs a value" in err

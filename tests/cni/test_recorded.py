@@ -14,6 +14,7 @@ import pytest
 from packetwalk.cni import Calico, Cni, Flannel, FlatBridge, Geneve
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Node, Pod, Rack
+from packetwalk.kube.kubeproxy import KubeProxy
 from packetwalk.kube.service import Endpoint, Service, ServicePort
 from packetwalk.netns.device import Bridge, Device, Tunnel, Veth
 from packetwalk.netns.namespace import Netns
@@ -22,12 +23,13 @@ from packetwalk.snapshot import load_snapshot
 
 
 class Case(NamedTuple):
-    """A recorded set-up: our CNI, how many nodes and racks, what its fabric's rooms are called there."""
+    """A recorded set-up: our CNI, how many nodes and racks, what its fabric's rooms are called there, kube-proxy."""
 
     cni: Cni
     nodes: int = 2
     racks: int = 1
     range: str = "/26"
+    proxy: KubeProxy = KubeProxy()
 
 
 CASES = {
@@ -48,6 +50,7 @@ CASES = {
     "S12-egress-flannel-vxlan": Case(Flannel("vxlan"), range="/24"),
     "S12-egress-calico-bgp": Case(Calico("none")),
     "S15-fail-flannel-vxlan": Case(Flannel("vxlan"), range="/24"),
+    "X2-ipvs-flannel-vxlan": Case(Flannel("vxlan"), range="/24", proxy=KubeProxy(mode="ipvs", strict_arp=True)),
 }
 THEIRS = {"fabric": "fab", "tor-1": "fab", "tor-2": "fab2", "router": "rtr", "out": "ext"}
 
@@ -62,6 +65,8 @@ class Reason(NamedTuple):
 
 
 RANGE = r"n\d route main 10\.244\.\d\.0/26$"
+FILTERS = r"KUBE-(FIREWALL|IPVS-FILTER|IPVS-OUT-FILTER|NODE-PORT|PROXY-FIREWALL|SOURCE-RANGES-FIREWALL)$"
+NO_FILTERS = "the recorder wrote IPVS mode's filters not; with them a ping to a cluster IP is refused"
 REASONS = [
     Reason(".", r"(n\d|rtr|ext) addr e", r"None|\d+\.\d+\.\d+\.255", "the recorder set no broadcast address"),
     Reason(r"S([45]|.*calico-(ipip|bgp))", RANGE, r" proto (80|bird)", "on 3.30 these blackholes are BIRD's"),
@@ -74,6 +79,12 @@ REASONS = [
     Reason(r"S(9|1[015])", r"n\d chain \w+ KUBE-PROXY-CANARY", "", "the recorder left the empty canaries out"),
     Reason(r"S(9|1[015]).*flannel", r"n\d chain mangle [A-Z]+$", "ACCEPT", "there is no table for a canary alone"),
     Reason(r"S(9|1[015]).*calico", r"n\d chain nat POSTROUTING", r"\s|-A.*", "Felix appends; the recorder inserted"),
+    Reason("X2", r"n\d chain filter (INPUT|FORWARD|OUTPUT)", rf"(?m)\n-A \w+ .*-j {FILTERS}", NO_FILTERS),
+    Reason("X2", rf"n\d chain filter {FILTERS}", r"(?s).*", NO_FILTERS),
+    Reason("X2", r"n\d chain nat KUBE-SERVICES", r"\n.* -s 127\.0\.0\.0/8 -j RETURN", "an older kube-proxy has it not"),
+    Reason("X2", r"n\d chain nat KUBE-LOAD-BALANCER", r"\n.*", "no service has a load balancer's address"),
+    Reason("X2", r"n\d set KUBE-(?!IPVS-IPS)", "", "the recorder left empty sets out"),
+    Reason("X2", r"n\d set KUBE-IPVS-IPS", r".*", NO_FILTERS),
     Reason(".", r"[\w-]+ sysctl net\.bridge\.", r"[01]", "br_netfilter has it on everywhere; only a node needs it"),
 ]  # fmt: skip
 
@@ -134,7 +145,7 @@ def cluster_of(case: Case, recorded: Network, services: list[Service]) -> Cluste
             hostif = next(d.peer.name for d in recorded[name].devices.values() if isinstance(d, Veth) and d.peer)
             mac = str(recorded[name].device("eth0").mac)
             pods.append(Pod(name, f"n{i}", ip=f"10.244.{i}.{number}", mac=mac, hostif=hostif))
-    return Cluster(nodes, case.cni, racks, pods=pods, services=services)
+    return Cluster(nodes, case.cni, racks, pods=pods, services=services, kube_proxy=case.proxy)
 
 
 # -- what is compared --------------------------------------------------------------------------------------------------
@@ -190,6 +201,8 @@ def room_facts(room: Netns) -> Iterator[tuple[str, str]]:
             yield f"chain {table.name} {chain.name}", "\n".join([chain.policy, *map(str, chain.rules)])
     for one in room.netfilter.sets.values():
         yield f"set {one.name}", " ".join(sorted(entry.text for entry in one.entries.values()))
+    for service in room.ipvs.services.values():
+        yield f"ipvs {service.key.words}", "\n".join(service.saved)
     for key, value in {"net.ipv4.ip_forward": 0, **room.sysctls}.items():
         if not key.startswith(("net.netfilter.", "net.ipv4.vs.", "net.ipv4.icmp_")):
             yield f"sysctl {key}", str(value)

@@ -308,6 +308,8 @@ ONE = [
     (GOOD + "pods: [{name: a, node: 1}]\nservices: [{name: w, port: 8, pods: [a, b]}]\n",
      "4:41: services[0].pods[1]: there is no pod 'b'; "),
     (GOOD + "services: [{name: w, port: 8}, {name: w, port: 9}]\n", "3:39: two services are called 'w'; the first"),
+    (GOOD + "kube_proxy: {mode: ipvs, scheduler: rrr}\n", "3:37: kube_proxy.scheduler: there is no scheduler of"),
+    (GOOD + "kube_proxy: {mode: ipvz}\n", "3:20: kube_proxy.mode: there is no mode of kube-proxy 'ipvz'"),
     (GOOD + "kube_proxy: {masquerade_bit: 32}\n", "3:30: kube_proxy.masquerade_bit: 31 or less was expected, not 32"),
     (GOOD + "---\ncni: x\n", "4:1: a second document without a kind; the first one is in"),
 ]  # fmt: skip

@@ -51,6 +51,9 @@ class Around:
     def clamp_mtu(self, seen: Seen) -> int:
         return self.mtu
 
+    def virtual(self, seen: Seen) -> None:
+        return None
+
 
 def packet(
     src: str = "10.0.0.2", dst: str = "10.96.0.1", *, l4: Header | None = None, proto: int = 0, sport: int = 4000,

@@ -88,7 +88,8 @@ def many_packets() -> None:
     bridge.send(echo("0.0.0.0", "10.0.0.9"), 0, pinger(bridge))
 
 
-RECORDINGS = ("S5-calico-ipip", "S13-mtu-flannel-vxlan-pod1500", "S13-mtu-calico-ipip-pod1500", "X3-geneve-p2p", "G330")
+RECORDINGS = ("S5-calico-ipip", "S13-mtu-flannel-vxlan-pod1500", "S13-mtu-calico-ipip-pod1500", "X2-ipvs-flannel-vxlan",
+              "X3-geneve-p2p", "G330")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["", *RECORDINGS])
