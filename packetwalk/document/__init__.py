@@ -63,7 +63,8 @@ class ClusterFile:
         names = {str(i): node.name for i, node in enumerate(numbered(nodes), 1)}
         pods = [
             Pod(**{**p.model_dump(), "node": names.get(p.node, p.node), "listen": tuple(p.listen),
-                   "containers": tuple(p.containers), "http": tuple(p.http), "dns_config": _dns_config(p.dns_config)})
+                   "containers": tuple(p.containers), "http": tuple(p.http), "sctp": tuple(p.sctp),
+                   "dns_config": _dns_config(p.dns_config)})
             for p in d.pods
         ]  # fmt: skip
         dns = Dns() if d.dns is True else Dns(**d.dns.model_dump()) if d.dns else None

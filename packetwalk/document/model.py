@@ -171,6 +171,7 @@ class PodPart(Part):
     host_network: bool = Field(default=False, description="It shares the node's network namespace.")
     ready: bool = Field(default=True, description="Whether services lead to it.")
     http: list[PortNumber] = Field(default=[], description="Ports with a web server that tells whom it saw.")
+    sctp: list[PortNumber] = Field(default=[], description="Ports that answer SCTP's INIT.")
     hostname: str = Field(default="", description="Its name if left out.")
     subdomain: str = Field(default="", description="The headless service in which its hostname is known.")
     dns_policy: DnsPolicy = "ClusterFirst"

@@ -196,6 +196,8 @@ def _start(netns: Netns, pod: Pod) -> None:
     """The pod's containers start."""
     for port in pod.listen:
         netns.listen(port)
+    for port in pod.sctp:
+        netns.listen(port, protos=("sctp",))
     if pod.http:
         from packetwalk.apps.http import WebServer
 

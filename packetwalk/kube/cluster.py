@@ -83,8 +83,8 @@ class Pod:
     node: the name of the node. listen: ports with a UDP and a TCP echo server. mac and hostif (the host's end of the
     veth pair) are what the CNI would choose where empty. host_network: it has no namespace of its own, but shares the
     node's: its addresses, its ports, its tables. labels: what selectors look for. ready: a service leads to it. http:
-    ports with a web server that tells whom it saw. subdomain: the headless service in which it has its hostname (its
-    name, where empty). dns_policy: as in Kubernetes; dns_config adds to it.
+    ports with a web server that tells whom it saw. sctp: ports that answer SCTP's INIT. subdomain: the headless service
+    in which it has its hostname (its name, where empty). dns_policy: as in Kubernetes; dns_config adds to it.
     """
 
     name: str
@@ -99,6 +99,7 @@ class Pod:
     host_network: bool = False
     ready: bool = True
     http: tuple[int, ...] = ()
+    sctp: tuple[int, ...] = ()
     hostname: str = ""
     subdomain: str = ""
     dns_policy: str = "ClusterFirst"
@@ -156,14 +157,15 @@ class Cluster:
 
     def pod(self, name: str, node: int | str, *, listen: int | Iterable[int] = (), namespace: str = "default",
             ip: str = "", mac: str = "", containers: Iterable[str] = ("app",), labels: Mapping[str, str] | None = None,
-            host_network: bool = False, http: int | Iterable[int] = (), **options: Any) -> Pod:  # fmt: skip
+            host_network: bool = False, http: int | Iterable[int] = (), sctp: int | Iterable[int] = (),
+            **options: Any) -> Pod:  # fmt: skip
         """Add a pod on a node, by its name or its number from 1. ValueError for a node that is not there.
 
         options: all other fields of a Pod.
         """
-        ports, web = ((p,) if isinstance(p, int) else tuple(p) for p in (listen, http))
+        ports, web, init = ((p,) if isinstance(p, int) else tuple(p) for p in (listen, http, sctp))
         pod = Pod(name, self._node_name(name, node), namespace, ports, ip, mac, "", tuple(containers),
-                  dict(labels or {}), host_network, http=web, **options)  # fmt: skip
+                  dict(labels or {}), host_network, http=web, sctp=init, **options)  # fmt: skip
         self.pods.append(pod)
         return pod
 

@@ -447,3 +447,10 @@ def test_what_the_example_only_mentions_is_right_too(tmp_path: Path, capsys: Cap
     for src, url in (("a", "http://front.shop"), ("out", "http://shop.example:30800")):
         assert cli.main(["walk", src, url, "-f", str(path), "--minimal"]) == 0
         assert ": 200 OK: shop/web saw" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_pod_may_answer_sctp(tmp_path: Path) -> None:
+    written = cluster_of(tmp_path, "cni: flannel-vxlan\nnodes: 2\npods: [{name: a, node: 1, sctp: [3868]}]\n")
+    cluster = Cluster(2, Flannel("vxlan"))
+    cluster.pod("a", 1, sctp=3868)
+    assert written == cluster and cluster.pods[0].sctp == (3868,)

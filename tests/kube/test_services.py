@@ -6,7 +6,7 @@ import pytest
 
 from packetwalk.addr import IPv4, Prefix
 from packetwalk.cni import find
-from packetwalk.engine.walk import between
+from packetwalk.engine.walk import between, walk
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, Node, default_cluster
 from packetwalk.kube.controlplane import filled
@@ -157,3 +157,18 @@ def test_what_kube_proxy_sets_on_a_node() -> None:
     on, off = build(default_cluster(find("flat-bridge")))["node-1"], build(cluster)["node-1"]
     assert (on.conf("eth0").route_localnet, off.conf("eth0").route_localnet) == (1, 0)
     assert on.sysctls["net.netfilter.nf_conntrack_tcp_timeout_established"] == 86400
+
+
+@pytest.mark.parametrize("mode", ["iptables", "nftables"])
+def test_a_service_over_sctp(mode: str) -> None:
+    cluster = Cluster(2, find("flannel-vxlan"), kube_proxy=KubeProxy(mode=mode))
+    a, b = cluster.pod("a", 1), cluster.pod("b", 2, sctp=3868)
+    web = cluster.service("diameter", 80, pods=[b], target_port=3868, protocol="SCTP", node_port=30080)
+    network = build(cluster)
+    trace = walk(network, a, web, sctp=80)
+    assert (trace.result.outcome, trace.result.src) == ("reply", "10.96.1.1:80")
+    (conn,) = trace.after["node-1"].conns.all()[:1]
+    assert conn.text(trace.result.at).startswith("sctp     132 2 COOKIE_WAIT src=10.244.1.2 dst=10.96.1.1 sport=40000")
+    assert walk(network, "out", "node-1", sctp=30080).result.outcome == "reply"
+    assert walk(network, a, b, sctp=81).result.errno == "ECONNREFUSED"
+    assert walk(network, b, a, sctp=81).result.errno == "ENOPROTOOPT"
