@@ -163,14 +163,19 @@ def _table(v: Visit, skb: Skb, hook: str, name: Registered, seen: Seen) -> bool:
         if hook == "OUTPUT" and _routes(name) and _rerouted(before, skb.packet, skb.mark != mark):
             return _route_again(v, skb, seen)
         return True
+    _end(v, skb, hook, name, verdict)
+    return False
+
+
+def _end(v: Visit, skb: Skb, hook: str, name: Registered, verdict: Verdict) -> None:
+    """The packet goes no further: it is dropped, perhaps with an answer, or what decides is not modelled."""
     if verdict.kind == "reject":
         assert verdict.target is not None
         reject(v, skb, verdict.target)
     elif verdict.kind != "drop":
         v.unsupported(skb, "rule", verdict.what or str(verdict.target))
-        return False
+        return
     _drop(v, skb, hook, name, verdict)
-    return False
 
 
 def _walk(v: Visit, skb: Skb, hook: str, name: Registered, seen: Seen) -> Verdict:
@@ -295,11 +300,8 @@ def _bind(v: Visit, skb: Skb, hook: str, seen: Seen, conn: Conn, *, source: bool
             return None
         if verdict.kind == "masquerade":
             conn.masq_dev = seen.oif
-    elif verdict.kind == "drop":
-        _drop(v, skb, hook, name, verdict)
-        return None
     elif verdict.kind != "accept":
-        v.unsupported(skb, "rule", verdict.what or str(verdict.target))
+        _end(v, skb, hook, name, verdict)
         return None
     nat.setup(v.t.conns, conn, allowed or nat.null_binding(conn, source=source), v.t.chooser, v.now, source=source)
     return verdict

@@ -3,11 +3,15 @@
 import pytest
 
 from packetwalk.netns.hooks import ORDER
+from packetwalk.netns.namespace import Netns
 from packetwalk.netns.netfilter import Ruleset, Verdict
 from packetwalk.netns.nft import NftTable
 from packetwalk.netns.seen import Seen
-from packetwalk.packet import Icmp, Udp
+from packetwalk.netns.socket import Socket
+from packetwalk.packet import PROTO_UDP, Icmp, Ip, Udp
 from packetwalk.snapshot.nft_list import read_nft
+from packetwalk.trace import Reason
+from tests.netns.rooms import M2, frame, icmp_of, reasons, router, sent, udp
 from tests.netns.seen import Dice, conn, places, seen
 
 SETS = """
@@ -224,3 +228,42 @@ def test_base_chains_take_their_place_by_priority() -> None:
     nat = [b if isinstance(b, str) else b.chain.name for b in rules.order("PREROUTING", ("nat",))]
     assert nat == ["nat2", "nat", "nat1"] and rules.translates
     assert rules.order("FORWARD", ORDER["FORWARD"]) == ORDER["FORWARD"]
+
+
+# -- in a room ---------------------------------------------------------------------------------------------------------
+
+
+def tracked(text: str) -> Netns:
+    """A router with a table; it tracks connections."""
+    room = router("r", "10.0.0.1/24", "10.0.1.1/24", known=True)
+    room.netfilter.nft = read_nft(f"table ip t {{\nchain c {{\n{text}\n}}\n}}", "t").tables
+    room.conntrack = True
+    return room
+
+
+@pytest.mark.parametrize("head", ["nat hook prerouting priority dstnat", "filter hook prerouting priority dstnat - 10"])
+def test_a_packet_is_refused_at_any_hook(head: str) -> None:
+    steps = tracked(f"type {head}; policy accept;\nreject").receive("eth0", frame(udp("10.0.0.2", "10.0.1.2")), 0)
+    assert reasons(steps) == [Reason.NETFILTER_DROP]
+    (answer,) = [icmp_of(packet) for packet in sent(steps)]
+    assert (answer.type, answer.code) == (3, 3)
+
+
+def test_nat_of_nftables_is_undone_at_every_hook_of_nat() -> None:
+    """nf_nat_register_fn: also where no chain of NAT is."""
+    room = tracked("type nat hook output priority -100; policy accept;\nudp dport 53 dnat to 10.0.1.2:5353")
+    socket = room.sockets.bind(Socket(PROTO_UDP, 4000))
+    (request,) = sent(room.send(udp("0.0.0.0", "10.0.0.2", sport=4000, dport=53), 0, socket))
+    _, ip, header = request.headers
+    assert isinstance(ip, Ip) and isinstance(header, Udp) and (str(ip.dst), header.dport) == ("10.0.1.2", 5353)
+    steps = room.receive("eth1", frame(udp("10.0.1.2", "10.0.0.1", sport=5353, dport=4000), M2), 0)
+    assert any(step.stage == "deliver" and step.packet.headers[1].sport == 53 for step in steps)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("hook", ["prerouting", "input", "forward", "postrouting"])
+def test_a_policy_of_a_base_chain_drops(hook: str) -> None:
+    room = tracked(f"type filter hook {hook} priority 7; policy drop;")
+    dst = "10.0.0.1" if hook == "input" else "10.0.1.2"
+    steps = room.receive("eth0", frame(udp("10.0.0.2", dst)), 0)
+    (drop,) = [step for step in steps if step.stage == "drop"]
+    assert drop.dev == f"{hook}/t" and str(drop.what.by) == "policy of t c"  # type: ignore[attr-defined]
