@@ -16,6 +16,7 @@ from packetwalk.engine.walk import walk
 from packetwalk.kube.balancer import LoadBalancer
 from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster
+from packetwalk.kube.kubeproxy import KubeProxy
 from packetwalk.network import Network
 from packetwalk.trace import Trace
 
@@ -34,7 +35,13 @@ class Kind(NamedTuple):
     plain: bool = False
     balancer: str = ""
 
+    @property
+    def proxied(self) -> bool:
+        """Whether kube-proxy has a part in it."""
+        return self.dst.partition(":")[0] in SERVICES or ":30" in self.dst
 
+
+SERVICES = ("web", "own", "local", "front", "balanced", "nearby")
 KINDS = (
     Kind("pod to pod, same node", "a", "c", "a node-1 c node-1 a"),
     Kind("pod to pod, other node", "a", "b", "a node-1 node-2 b node-2 node-1 a"),
@@ -62,10 +69,12 @@ PLAIN = {"calico": ":nat_outgoing=false", "flannel": ":ip_masq=false"}
 
 
 @cache
-def cluster(mode: str, *, plain: bool = False, balancer: str = "") -> Network:
+def cluster(mode: str, *, plain: bool = False, balancer: str = "", proxy: str = "iptables") -> Network:
     """Pods a and c on node-1, b on node-2, proxy on the network of node-1; services in front of b, a and proxy."""
     option = next((o for begin, o in PLAIN.items() if plain and mode.startswith(begin)), "")
-    made = Cluster(2, parse(f"{mode}{option}"), load_balancer=LoadBalancer(balancer) if balancer else None)
+    strict = {"strict_arp": True} if proxy == "ipvs" else {}  # or every node answers for the addresses of services
+    made = Cluster(2, parse(f"{mode}{option}"), kube_proxy=KubeProxy(mode=proxy, **strict),
+                   load_balancer=LoadBalancer(balancer) if balancer else None)  # fmt: skip
     a, _, b = (made.pod(name, node, listen=80) for name, node in (("a", 1), ("c", 1), ("b", 2)))
     made.service("web", 80, pods=[b], node_port=30080)
     made.service("local", 80, pods=[b], node_port=30081, external_traffic_policy="Local")
@@ -78,9 +87,9 @@ def cluster(mode: str, *, plain: bool = False, balancer: str = "") -> Network:
     return build(made)
 
 
-def network(kind: Kind, mode: str) -> Network:
+def network(kind: Kind, mode: str, proxy: str = "iptables") -> Network:
     """The cluster that a kind of traffic is walked in."""
-    return cluster(mode, plain=kind.plain, balancer=kind.balancer)
+    return cluster(mode, plain=kind.plain, balancer=kind.balancer, proxy=proxy)
 
 
 def way(trace: Trace, network: Network) -> str:
