@@ -5,7 +5,7 @@ Pods of a node are alike if
 1. the same lines build their own rooms (see `commands`),
 2. in every other room the same lines are about them, at the same places among the lines that are about no pod, and the
    chains those lead to hold the same rules,
-3. the same networks, ranges and wildcards (`cali+`) of all lines hold their addresses and devices,
+3. the same networks, ranges and wildcards (`cali+`, `cali*`) of all lines hold their addresses and devices,
 
 once their own name, address, Ethernet address and devices are left out. A line about two pods keeps the other's name,
 and so sets its pods apart. Rules that no walk between pods and nodes can meet, by protocol or destination, do not
@@ -28,7 +28,7 @@ from packetwalk.netns.rule import Rule
 from packetwalk.network import Network
 
 ADDRESS = r"\d+(?:\.\d+){3}"
-TOKEN = re.compile(rf"(?:[0-9a-f]{{2}}:){{5}}[0-9a-f]{{2}}|{ADDRESS}(?:/\d+|-{ADDRESS})?|[\w-]+\+?")
+TOKEN = re.compile(rf"(?:[0-9a-f]{{2}}:){{5}}[0-9a-f]{{2}}|{ADDRESS}(?:/\d+|-{ADDRESS})?|[\w-]+[+*]?")
 INDEX = re.compile(r" index \d+")
 CLIENT_PORT = 40000  # of a Flow
 RESTORE = "iptables-restore <<"
@@ -200,7 +200,7 @@ class _Tables:
     def _hold(self, line: str) -> None:
         """Note what a line says about many."""
         for token in TOKEN.findall(line):
-            if token.endswith("+"):
+            if token.endswith(("+", "*")):  # of iptables, of nftables
                 self.wildcards.add(token[:-1])
             elif "/" in token and not token.endswith("/32"):
                 addr, _, length = token.partition("/")

@@ -10,6 +10,7 @@ from packetwalk.cni import MODES, parse
 from packetwalk.engine.walk import address_of
 from packetwalk.network import Network
 from packetwalk.promises import ADDRESS, PODS, Case, Conformance, conformance
+from packetwalk.snapshot.nft_list import read_nft
 
 PODS_HERE = ("p1", "p2", "p3", "p4", "q1", "q2")
 
@@ -47,6 +48,7 @@ def test_who_listens_counts_for_connections_only() -> None:
     assert alike(net, ("p1", "p5"), "tcp", 80) == [("p1",), ("p5",)]
 
 
+HOSTIF = pw.build(cluster("flannel-vxlan")).far(("p2", "eth0"))[1]  # type: ignore[index]
 P = {name: str(address_of(pw.build(cluster("flannel-vxlan")), name)) for name in PODS_HERE}
 TELLING = {
     "a rule about one": [f"node-1 iptables -I FORWARD 1 -s {P['p2']} -j DROP"],
@@ -63,6 +65,9 @@ TELLING = {
     "its own rules the other way round": [
         f"node-1 iptables -I FORWARD 1 -s {P['p1']} -j DROP", f"node-1 iptables -I FORWARD 2 -s {P['p1']} -j ACCEPT",
         f"node-1 iptables -I FORWARD 3 -s {P['p2']} -j ACCEPT", f"node-1 iptables -I FORWARD 4 -s {P['p2']} -j DROP",
+    ],
+    "a wildcard that some devices match": [
+        f"node-1 iptables -I FORWARD 1 -m physdev --physdev-in {HOSTIF[:6]}+ -j DROP",
     ],
     "a rule on another node": [f"node-2 iptables -t nat -I POSTROUTING 1 -s {P['p3']} -j MASQUERADE"],
     "a rule about two": [f"node-1 iptables -I FORWARD 1 -s {P['p1']} -d {P['q2']} -j DROP"],
@@ -115,6 +120,18 @@ def test_the_same_with_random_rules(lines: list[str]) -> None:
     except ValueError:  # the same route twice, for one
         assume(False)
     check(net, conformance(net))
+
+
+NFT = "table ip t {{\n\tchain c {{\n\t\ttype filter hook forward priority filter; policy accept;\n\t\t{}\n\t}}\n}}\n"
+NFT_RULES = [("counter accept", 2), (f"ip saddr {P['p3']} drop", 3), (f'iifname "{HOSTIF[:6]}*" drop', 3),
+             (f"ip daddr {P['p1']}/31 drop", 3)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "groups"), NFT_RULES, ids=[rule for rule, _ in NFT_RULES])
+def test_rules_of_nftables_tell_pods_apart_too(rule: str, groups: int) -> None:
+    net = network()
+    net["node-1"].netfilter.nft = read_nft(NFT.format(rule), "rules").tables
+    assert len(alike(net, PODS_HERE)) == groups
 
 
 def test_classes_hold_each_pair_once() -> None:
