@@ -88,6 +88,12 @@ class Fetch:
         """Every frame on every device, as pcapng."""
         return self.whole.to_pcapng()
 
+    def to_html(self) -> str:
+        """A page to step through each exchange with."""
+        from packetwalk.view.html import page
+
+        return page(*self.exchanges, title=f"{self.src} {self.url}")
+
     def _repr_html_(self) -> str:
         parts = (trace._repr_html_() for trace in self.exchanges)
         return "".join([f"<p>{escape(self._ending())}</p>", *parts])

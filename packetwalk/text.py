@@ -172,7 +172,7 @@ def full(trace: Trace, *, color: bool = False) -> str:
             replied = True
             rows.append((f"  {'- ' * 4}answer", "", DIM))
     width = _width(rows)
-    return "\n".join([title(trace, width, color), "", *_laid_out(rows, width, color), "", *endings(trace, color)])
+    return "\n".join([_title(trace, width, color), "", *_laid_out(rows, width, color), "", *endings(trace, color)])
 
 
 def summary(trace: Trace, *, color: bool = False) -> str:
@@ -183,7 +183,7 @@ def summary(trace: Trace, *, color: bool = False) -> str:
     times = [time(s.hops[0].at) for s in found]
     briefs = [_brief(s) for s in found]
     wide, late, told = (max(map(len, column), default=0) for column in (names, times, briefs))
-    out = [title(trace, NARROW, color), ""]
+    out = [_title(trace, NARROW, color), ""]
     for n, section in enumerate(found, 1):
         skip = next((r for r in skipped if r.first <= n <= r.last), None)
         if skip is not None:
@@ -289,15 +289,19 @@ def outcome(trace: Trace) -> str:
 # -- lines around a trace ----------------------------------------------------------------------------------------------
 
 
-def title(trace: Trace, width: int = 0, color: bool = False) -> str:
-    """What was sent from where to where; the network's name at the right end of `width` columns."""
+def sent(trace: Trace) -> str:
+    """What was sent, from where to where."""
     flow = trace.flow
     sport, dport = (f":{flow.sport}", f":{flow.dport}") if flow.kind != "icmp" else ("", "")
     src = next((str(h.src) for _, s in trace.steps for h in s.packet.headers if isinstance(h, Ip) and h.src), "")
     to = f"{flow.to} " if flow.to else ""
     what = {"icmp": "echo request", "udp": "datagram", "tcp": "connect", "sctp": "INIT"}[flow.kind]
-    left = f"{flow.kind} {flow.by or flow.src}{f' {src}{sport}' if src else ''} > {to}{flow.dst}{dport} "
-    left += flow.about or f"{what}, {flow.payload} bytes of payload"
+    way = f"{flow.kind} {flow.by or flow.src}{f' {src}{sport}' if src else ''} > {to}{flow.dst}{dport}"
+    return f"{way} {flow.about or f'{what}, {flow.payload} bytes of payload'}"
+
+
+def _title(trace: Trace, width: int, color: bool) -> str:
+    left = sent(trace)
     return f"{_paint(left, BOLD, color)}  {trace.network:>{max(width - len(left) - 2, 0)}}".rstrip()
 
 

@@ -284,6 +284,12 @@ class Trace:
 
         return pcapng(self)
 
+    def to_html(self) -> str:
+        """A page to step through the walk with: rooms, headers before and after, what decided. It loads nothing."""
+        from packetwalk.view.html import page
+
+        return page(self)
+
     def _repr_html_(self) -> str:
         from packetwalk.view.html import trace_html
 

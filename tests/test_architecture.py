@@ -78,7 +78,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
             "simulate", "tables", "walk"),
     "engine": ("", "sim", "branches", "costs", "faults", "fetch", "load", "sender", "simulate", "sources", "stats",
                "walk"),
-    "view": ("", "compare", "html", "load", "pcap", "stages", "table"),
+    "view": ("", "compare", "floorplan", "html", "html.packets", "html.picture", "load", "pcap", "stages", "table"),
     "document": ("", "endpoints", "kinds", "model", "objects", "problems", "slips", "tree"),
     "kube": ("", "balancer", "build", "chance", "cidr", "cluster", "controlplane", "coredns", "dns", "fabric",
              "ingress", "ingress_nginx", "kubeproxy", "kubeproxy_ipvs", "kubeproxy_nft", "layout", "plan", "rules",
@@ -98,8 +98,8 @@ ONLY = {"view": {"network", "frames", "codec", "trace", "text", "totals", "words
 
 # Imports that go up, each allowed in one function and nowhere else: (module, function) -> unit.
 LAZY = {
-    ("trace", "Trace._repr_html_"): "view", ("trace", "Trace.to_pcapng"): "view",
-    ("engine.load", "Load.__str__"): "view",
+    **{("trace", f"Trace.{name}"): "view" for name in ("_repr_html_", "to_html", "to_pcapng")},
+    ("exchanges", "Fetch.to_html"): "view", ("engine.load", "Load.__str__"): "view",
 }  # fmt: skip
 
 # Rule 1: who may import these, as modules or whole packages; and those that may only be imported inside functions.

@@ -60,6 +60,7 @@ BranchesOption = Annotated[
 PcapOption = Annotated[
     Path | None, typer.Option("--pcap", metavar="FILE", help="Also write every frame on every device as pcapng.")
 ]
+HtmlOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page to step through the walk.")]
 
 
 def walk(
@@ -88,6 +89,7 @@ def walk(
     after: AfterOption = None,
     all_branches: BranchesOption = False,
     pcap: PcapOption = None,
+    html: HtmlOption = None,
     resolve: ResolveOption = None,
 ) -> None:
     """Send one packet, or follow a URL, and show where it and its answer went.
@@ -97,7 +99,7 @@ def walk(
       packetwalk walk a b --tcp 8080 --full
       packetwalk walk a out --size 1472 --df --cold
       packetwalk walk a out --after 'node-1 conntrack'
-      packetwalk walk a web:80 --pcap walk.pcapng
+      packetwalk walk a web:80 --pcap walk.pcapng --html walk.html
       packetwalk walk a http://web
       packetwalk walk n1-a 10.244.2.2 --snapshot recordings/S3-flannel-vxlan -o json
     """
@@ -113,13 +115,12 @@ def walk(
     else:
         flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, sctp=sctp, size=size, ttl=ttl, df=df)
         if all_branches:
-            _one_walk("--pcap", pcap)
+            _one_walk(pcap, html)
             branches = _branches(network, flow, cold, prices)
             emit(branches_text(branches, layout, colour, table))
             raise typer.Exit(max(status_of(b.trace) for b in branches))
         trace = send(network, flow, cold=cold, costs=prices)
-    if pcap is not None:
-        write_file(pcap, trace.to_pcapng())
+    _write(trace, pcap, html)
     emit(text_of(trace, layout, colour) + after_of(trace, table))
     raise typer.Exit(status_of(trace))
 
@@ -147,9 +148,17 @@ def _asked_after(network: Network, words: str | None, layout: str) -> tuple[str,
     return room, table.strip()
 
 
-def _one_walk(option: str, path: Path | None) -> None:
-    if path is not None:
-        raise BadInput(f"{option} writes one walk, and --all-branches makes several")
+def _one_walk(pcap: Path | None, html: Path | None) -> None:
+    for option, file in (("--pcap", pcap), ("--html", html)):
+        if file is not None:
+            raise BadInput(f"{option} writes one walk, and --all-branches makes several")
+
+
+def _write(trace: Trace | Fetch, pcap: Path | None, html: Path | None) -> None:
+    if pcap is not None:
+        write_file(pcap, trace.to_pcapng())
+    if html is not None:
+        write_file(html, trace.to_html().encode())
 
 
 def _branches(network: Network, flow: Flow, cold: bool, costs: Mapping[str, int]) -> list[Branch]:

@@ -98,7 +98,7 @@ def _frames(n: int, hop: Hop) -> list[Frame]:
 
 
 def _section(trace: Trace) -> bytes:
-    comment = "\n".join([text.title(trace), *text.endings(trace)])
+    comment = "\n".join([f"{text.sent(trace)}  {trace.network}".rstrip(), *text.endings(trace)])
     body = struct.pack("<IHHq", BYTE_ORDER, MAJOR, MINOR, LENGTH_UNKNOWN)
     return _block(SECTION, body, [(COMMENT, comment.encode()), (APPLICATION, b"packetwalk")])
 
