@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from packetwalk.promises import conformance
     from packetwalk.snapshot import SnapshotError, load_snapshot
     from packetwalk.trace import Flow, Hop, Reason, Result, Step, Trace
+    from packetwalk.view import plot
     from packetwalk.view.compare import compare
     from packetwalk.view.pcap import write_pcapng
 
@@ -76,6 +77,8 @@ _HOME = {
     "view.compare": ("compare",),
     "view.pcap": ("write_pcapng",),
 }
+_WHOLE = {"plot": "view.plot"}
+"""names that are modules"""
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
@@ -126,6 +129,7 @@ __all__ = [
     "load_costs",
     "load_snapshot",
     "on_off",
+    "plot",
     "poisson",
     "recorded",
     "simulate",
@@ -137,9 +141,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _MODULE:
+    value: object
+    if name in _WHOLE:
+        value = import_module(f"{__name__}.{_WHOLE[name]}")
+    elif name in _MODULE:
+        value = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
     globals()[name] = value
     return value
 

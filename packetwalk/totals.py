@@ -36,8 +36,8 @@ def totals(trace: Trace) -> Totals:
         for before, step in zip(hop.steps, hop.steps[1:], strict=False):
             if step.stage == "encap":
                 tunnels[tunnel_of(step.packet)] = overhead(step.packet) - overhead(before.packet)
-    ttls = [ip.ttl for _, _, step in _request(trace) if (ip := innermost(step.packet)) is not None and ip.ttl]
-    limits = [limit for hop, i, step in _request(trace) for limit in _limits(trace, hop, i, step)]
+    ttls = [ip.ttl for _, _, step in request(trace) if (ip := innermost(step.packet)) is not None and ip.ttl]
+    limits = [limit for hop, i, step in request(trace) for limit in _limits(trace, hop, i, step)]
     rooms = len({hop.room for hop in trace.hops})
     spent = ttls[0] - min(ttls) if ttls else 0
     return Totals(rooms, tunnels, spent, min([*limits, LARGEST]) if limits else 0, len(trace.drops))
@@ -54,7 +54,7 @@ def tunnel_of(packet: Packet) -> str:
     return next((type(h).__name__.lower() for h in packet.headers if isinstance(h, Vxlan | Geneve)), "ipip")
 
 
-def _request(trace: Trace) -> Iterator[tuple[Hop, int, Step]]:
+def request(trace: Trace) -> Iterator[tuple[Hop, int, Step]]:
     """(hop, index, step) of what the sender sent, until it first reaches somebody; no ARP and no ICMP errors."""
     for hop in trace.hops:
         for i, step in enumerate(hop.steps):

@@ -9,12 +9,12 @@ import packetwalk
 from packetwalk import source
 
 NAMES = [
-    "SAMPLE", "Bridge", "Calico", "Cluster", "Dns", "DnsConfig", "Endpoint", "Flannel", "FlatBridge", "Flow",
-    "Geneve", "Hop", "IPv4", "IngressController", "KubeProxy", "Link", "Load", "LoadBalancer", "Mac", "Netns",
-    "Network", "Node", "Packet", "Pod", "Prefix", "Rack", "Reason", "Result", "Service", "ServicePort",
-    "SnapshotError", "Source", "Step", "Trace", "Veth", "Vxlan", "address_of", "between", "build", "compare",
-    "conformance", "constant", "fetch", "load_cluster", "load_costs", "load_snapshot", "on_off", "poisson",
-    "recorded", "simulate", "transfer", "walk", "whatif", "write_pcapng",
+    "SAMPLE", "Bridge", "Calico", "Cluster", "Dns", "DnsConfig", "Endpoint", "Flannel", "FlatBridge", "Flow", "Geneve",
+    "Hop", "IPv4", "IngressController", "KubeProxy", "Link", "Load", "LoadBalancer", "Mac", "Netns", "Network", "Node",
+    "Packet", "Pod", "Prefix", "Rack", "Reason", "Result", "Service", "ServicePort", "SnapshotError", "Source", "Step",
+    "Trace", "Veth", "Vxlan", "address_of", "between", "build", "compare", "conformance", "constant", "fetch",
+    "load_cluster", "load_costs", "load_snapshot", "on_off", "plot", "poisson", "recorded", "simulate", "transfer",
+    "walk", "whatif", "write_pcapng",
 ]  # fmt: skip
 
 

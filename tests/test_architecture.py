@@ -74,11 +74,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # The modules of each package that is one unit above; "" is its __init__.py. Empty: planned, nothing there yet.
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "cli": ("", "answer", "compare", "conformance", "explain", "fetch", "options", "plan", "prove", "scenarios",
-            "simulate", "tables", "walk"),
+    "cli": ("", "answer", "compare", "conformance", "explain", "fetch", "options", "plan", "plot", "prove",
+            "scenarios", "simulate", "tables", "walk"),
     "engine": ("", "sim", "branches", "costs", "faults", "fetch", "load", "sender", "simulate", "sources", "stats",
                "walk"),
-    "view": ("", "compare", "floorplan", "html", "html.packets", "html.picture", "load", "pcap", "stages", "table"),
+    "view": ("", "compare", "floorplan", "html", "html.packets", "html.picture", "load", "pcap", "plot", "plot.headers",
+             "plot.latency", "plot.overhead", "plot.picture", "plot.topology", "plot.waterfall", "stages", "table"),
     "document": ("", "endpoints", "kinds", "model", "objects", "problems", "slips", "tree"),
     "kube": ("", "balancer", "build", "chance", "cidr", "cluster", "controlplane", "coredns", "dns", "fabric",
              "ingress", "ingress_nginx", "kubeproxy", "kubeproxy_ipvs", "kubeproxy_nft", "layout", "plan", "rules",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from packetwalk.cli import compare, conformance, explain, plan, prove, scenarios, simulate, tables, walk
+from packetwalk.cli import compare, conformance, explain, plan, plot, prove, scenarios, simulate, tables, walk
 from packetwalk.cli.options import BAD_INPUT, DELIVERED, INTERRUPTED, BadInput, emit
 
 # typer carries click's exceptions under a name of its own since 0.27, and only their base class knows all of them.
@@ -50,7 +50,7 @@ def packetwalk(
 for command in (
     walk.walk, tables.rooms, tables.show, tables.commands, tables.modes, tables.schema, tables.predict,
     compare.compare, conformance.conformance, explain.explain, plan.plan, prove.prove, prove.record, prove.agree,
-    simulate.simulate, scenarios.scenarios, scenarios.run,
+    simulate.simulate, scenarios.scenarios, scenarios.run, plot.plot,
 ):  # fmt: skip
     app.command()(command)
 

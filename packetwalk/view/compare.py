@@ -137,13 +137,14 @@ class Comparison(NamedTuple):
 
 def compare(*traces: Trace, names: Sequence[str] = (), needs: Needs | None = None) -> Comparison:
     """Put walks side by side; the others are measured by the first. Their networks name them unless told."""
-    called = names or _unlike(trace.network for trace in traces)
+    called = names or unlike(trace.network for trace in traces)
     walks = [_walked(name, trace) for name, trace in zip(called, traces, strict=True)]
     divergences = [d for w in walks[1:] if (d := _divergence(walks[0], w)) is not None]
     return Comparison(walks, divergences, {name: list(pairs) for name, pairs in (needs or {}).items()})
 
 
-def _unlike(names: Iterable[str]) -> list[str]:
+def unlike(names: Iterable[str]) -> list[str]:
+    """The names, with a number behind one that was there before."""
     found: list[str] = []
     for name in names:
         found.append(name if name not in found else f"{name} ({found.count(name) + 1})")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from packetwalk.packet import Arp, Packet
 from packetwalk.text import delivers, sections
+from packetwalk.totals import overhead, tunnel_of
 
 if TYPE_CHECKING:
     from packetwalk.network import Network
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 
 
 class Spot(NamedTuple):
-    """A room's place: x to the right and level upwards, both in steps of one room."""
+    """A room's place: x to the right and level upwards, both in steps of one room. left and right: the middles of the
+    outermost rooms below it, if it is drawn over all of them, as nothing else stands there; else both are x."""
 
     x: float
     level: int
     role: str
+    left: float
+    right: float
 
 
 class Floorplan(NamedTuple):
@@ -39,13 +43,23 @@ class Floorplan(NamedTuple):
     def levels(self) -> int:
         return max((spot.level for spot in self.spots.values()), default=0) + 1
 
+    def joints(self, a: str, b: str) -> tuple[float, float]:
+        """Where a wire between two rooms begins and ends, from left to right: upright where one is drawn over the
+        other."""
+        one, other = self.spots[a], self.spots[b]
+        low, high = (one, other) if one.level < other.level else (other, one)
+        if low.level < high.level and high.left <= low.x <= high.right:
+            return low.x, low.x
+        return one.x, other.x
+
 
 class Leg(NamedTuple):
-    """A wire that a packet took. answer: after somebody got what was sent."""
+    """A wire that a packet took. answer: after somebody got what was sent; tunnel: the kind of the one it is in."""
 
     src: str
     dst: str
     answer: bool
+    tunnel: str = ""
 
 
 def legs(trace: Trace) -> Iterator[Leg]:
@@ -57,8 +71,9 @@ def legs(trace: Trace) -> Iterator[Leg]:
                 continue
             hop, step = visit.cause
             src = trace.hops[hop]
-            if src.room != visit.room and not _is_arp(src.steps[step].packet):
-                yield Leg(src.room, visit.room, answer)
+            packet = src.steps[step].packet
+            if src.room != visit.room and not _is_arp(packet):
+                yield Leg(src.room, visit.room, answer, tunnel_of(packet) if overhead(packet) else "")
         answer = answer or delivers(section, trace)
 
 
@@ -76,7 +91,8 @@ def floorplan(network: Network, rooms: Iterable[str]) -> Floorplan:
     """Give each of the rooms its place: a node over the middle of its pods, a switch over the middle of its nodes."""
     near = _neighbours(network, rooms)
     roles = {room: network.roles.get(room, "") for room in near}
-    rows = _rows(near, _levels(near, roles))
+    level = _levels(near, roles)
+    rows = _rows(near, level)
     x: dict[str, float] = {}
     right = 0.0
     for room in rows[1] if len(rows) > 1 else []:
@@ -88,9 +104,13 @@ def floorplan(network: Network, rooms: Iterable[str]) -> Floorplan:
     for row in rows[2:]:
         middles = [_middle([x[other] for other in near[room] if other in x]) for room in row]
         x |= dict(zip(row, _apart(middles), strict=True))
-    left = min(x.values(), default=0)
-    spots = {room: Spot(x[room] - left, level, roles[room]) for level, row in enumerate(rows) for room in row}
-    wires = [(a, b) for a in spots for b in sorted(near[a], key=_natural) if (spots[a].level, a) < (spots[b].level, b)]
+    edge = min(x.values(), default=0)
+    spots: dict[str, Spot] = {}
+    for number, row in enumerate(rows):
+        for room in row:
+            span = _span(room, near, level, spots) or [x[room] - edge]
+            spots[room] = Spot(x[room] - edge, number, roles[room], min(span), max(span))
+    wires = [(a, b) for a in spots for b in sorted(near[a], key=natural) if (spots[a].level, a) < (spots[b].level, b)]
     return Floorplan(spots, wires)
 
 
@@ -111,9 +131,7 @@ def _levels(near: Mapping[str, set[str]], roles: Mapping[str, str]) -> dict[str,
     edge = ground or [room for room in near if room not in level and len(near[room]) < 2] or list(near)[:1]
     level |= {room: 1 if level else 0 for room in edge}
     while edge:
-        found = dict.fromkeys(
-            other for room in edge for other in sorted(near[room], key=_natural) if other not in level
-        )
+        found = dict.fromkeys(other for room in edge for other in sorted(near[room], key=natural) if other not in level)
         level |= {room: level[edge[0]] + 1 for room in found}
         edge = list(found)
     return {room: level.get(room, 0) for room in near}
@@ -122,12 +140,19 @@ def _levels(near: Mapping[str, set[str]], roles: Mapping[str, str]) -> dict[str,
 def _rows(near: Mapping[str, set[str]], level: Mapping[str, int]) -> list[list[str]]:
     """The rooms of each level from left to right: those under one room side by side, else by name."""
     rows: list[list[str]] = [[] for _ in range(max(level.values(), default=0) + 1)]
-    for room in sorted(near, key=_natural):
+    for room in sorted(near, key=natural):
         rows[level[room]].append(room)
     for row, upper in zip(rows[-2::-1], rows[:0:-1], strict=True):
         place = {room: n for n, room in enumerate(upper)}
         row.sort(key=lambda room: min((place[other] for other in near[room] if other in place), default=-1))
     return rows
+
+
+def _span(room: str, near: Mapping[str, set[str]], level: Mapping[str, int], spots: Mapping[str, Spot]) -> list[float]:
+    """The middles of those below a room, if each of them is below no other room."""
+    under = [other for other in near[room] if level[other] < level[room]]
+    shared = any(level[upper] > level[other] and upper != room for other in under for upper in near[other])
+    return [] if shared else [spots[other].x for other in under]
 
 
 def _middle(xs: list[float]) -> float:
@@ -143,6 +168,6 @@ def _apart(wanted: list[float]) -> list[float]:
     return [x - shift for x in placed]
 
 
-def _natural(name: str) -> tuple[tuple[int, str], ...]:
+def natural(name: str) -> tuple[tuple[int, str], ...]:
     """node-2 before node-10."""
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name))

@@ -214,7 +214,7 @@ def test_explain(capsys: Capture) -> None:
 
 COMMANDS = (
     "walk", "compare", "rooms", "show", "commands", "modes", "schema", "predict", "explain", "prove", "record", "agree",
-    "conformance", "plan", "simulate", "scenarios", "run",
+    "conformance", "plan", "simulate", "scenarios", "run", "plot",
 )  # fmt: skip
 
 

@@ -54,6 +54,7 @@ def test_rooms_without_a_node_find_a_place() -> None:
     net.connect(("right", "y"), ("middle", "y"))
     plan = floorplan(net, net.rooms)
     assert [(r, s.x, s.level) for r, s in plan.spots.items()] == [("left", 0, 0), ("right", 1, 0), ("middle", 0.5, 1)]
+    assert (plan.spots["middle"].left, plan.spots["middle"].right) == (0, 1) and plan.joints("left", "middle") == (0, 0)
     assert floorplan(net, []).spots == {} and floorplan(net, ["left"]).width == 1
 
 
@@ -62,5 +63,6 @@ def test_the_way_there_and_back() -> None:
     trace = pw.walk(net, pw.between(net, "a", "b"), cold=True)
     there = [("a", "node-1"), ("node-1", "fabric"), ("fabric", "node-2"), ("node-2", "b")]
     back = [(b, a) for a, b in reversed(there)]
-    assert list(legs(trace)) == [Leg(*w, False) for w in there] + [Leg(*w, True) for w in back]
+    expected = [(w, False) for w in there] + [(w, True) for w in back]
+    assert list(legs(trace)) == [Leg(*w, answer, "ipip" if "fabric" in w else "") for w, answer in expected]
     assert on_the_way(trace) == ["a", "node-1", "fabric", "node-2", "b"]
