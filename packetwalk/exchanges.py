@@ -74,7 +74,7 @@ class Fetch:
 
     def minimal(self) -> str:
         """One line for each exchange, with the way that led to its outcome, and one for what came of it all."""
-        lines = [f"{t.flow.about}: {text.minimal(_way(t))}" for t in self.exchanges]
+        lines = [f"{t.flow.about}: {_way(t).minimal()}" for t in self.exchanges]
         return "\n".join([*lines, f"{self.url}: {self.words}"])
 
     def to_dict(self) -> dict[str, object]:

@@ -241,35 +241,6 @@ def _phrase(line: Line) -> str:
     return f"{step.stage} {words}" if step.stage in TELLING else ""
 
 
-def minimal(trace: Trace) -> str:
-    """The rooms on the way with what each put on or took off, and the outcome: what golden tests pin."""
-    parts: list[tuple[str, dict[str, None]]] = []
-    for section in sections(trace):
-        steps = [s for visit in section.hops for s in visit.steps]
-        if steps and all(isinstance(s.packet.headers[-1], Arp) for s in steps if s.packet.headers):
-            continue
-        marks = []
-        for before, s in zip([None, *steps], steps, strict=False):
-            if s.stage == "encap":
-                marks.append(f"+{tunnel_of(s.packet)}")
-            elif s.stage == "decap" and before is not None:
-                marks.append(f"-{tunnel_of(before.packet)}")
-            elif s.stage in ("nat", "ipvs"):
-                marks.append(f"{s.stage} {getattr(s.what, 'side', '')}")
-            elif s.stage == "drop":
-                marks.append(f"drop {getattr(s.what, 'reason', '')}")
-            elif s.stage == "unsupported":
-                marks.append(f"unsupported {evidence(s)}")
-            elif s.stage == "icmp_error":
-                marks.append(evidence(s))
-        if parts and parts[-1][0] == section.room:  # fragments, or what waited for ARP
-            parts[-1][1].update(dict.fromkeys(marks))
-        else:
-            parts.append((section.room, dict.fromkeys(marks)))
-    way = " > ".join(f"{room} [{', '.join(marks)}]" if marks else room for room, marks in parts)
-    return f"{way} : {outcome(trace)}"
-
-
 def outcome(trace: Trace) -> str:
     """What the sender saw, in words."""
     r = trace.result

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from packetwalk import data, text
+from packetwalk import data, text, way
 from packetwalk.addr import ANY, IPv4
 from packetwalk.packet import Packet, innermost
 from packetwalk.totals import Totals, totals
@@ -272,7 +272,7 @@ class Trace:
 
     def minimal(self) -> str:
         """One line: what golden tests pin."""
-        return text.minimal(self)
+        return way.minimal(self)
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON; `version` counts changes of this form."""
