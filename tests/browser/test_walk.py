@@ -114,6 +114,39 @@ def test_several_on_one_page_do_not_disturb_one_another(browser: Any, tmp_path: 
     assert [shown(root, ".pw-count")[0].split()[0] for root in (first, second, third)] == ["1", "3", "2"]
 
 
+HOSTS = {
+    "JupyterLab": "for (const old of host.querySelectorAll('script')) old.replaceWith(copy(old));",
+    "VS Code": "for (const old of host.querySelectorAll('script')) host.appendChild(copy(old)).remove();",
+}
+"""How notebooks run the scripts of an output, whose text they set as innerHTML."""
+
+
+@pytest.mark.parametrize("notebook", HOSTS)
+def test_an_output_comes_to_life_in(notebook: str, browser: Any, tmp_path: Path, walks: list[pw.Trace]) -> None:
+    opened(browser, tmp_path, "<!DOCTYPE html><meta charset='utf-8'><div id='one'></div><div id='two'></div>")
+    script = f"""
+        const copy = (old) => {{
+            const made = document.createElement('script');
+            if (old.type) made.type = old.type;
+            made.text = old.textContent;
+            return made;
+        }};
+        const host = document.getElementById(arguments[0]);
+        host.innerHTML = arguments[1];
+        {HOSTS[notebook]}
+    """
+    for name, trace in zip(("one", "two"), walks, strict=True):
+        browser.execute_script(script, name, trace._repr_html_())
+    first, second = browser.find_elements(By.CSS_SELECTOR, ".packetwalk.pw-live")
+    second.find_element(By.CSS_SELECTOR, ".pw-last").click()
+    first.send_keys("j", "j")
+    assert (
+        shown(first, ".pw-count")[0].startswith("3 of ") and len(first.find_elements(By.CSS_SELECTOR, ".pw-bar")) == 1
+    )
+    last, of = shown(second, ".pw-count")[0].split(" of ")
+    assert last == of and browser.get_log("browser") == []
+
+
 def test_what_a_cluster_calls_its_rooms_is_never_run(browser: Any, tmp_path: Path) -> None:
     from packetwalk.netns.device import Veth
     from packetwalk.netns.namespace import Netns

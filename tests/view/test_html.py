@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 
 def data_of(html: str) -> dict[str, Any]:
-    found = re.search(r'class="pw-data">(.*?)</script>', html)
+    found = re.search(r'type="application/json">(.*?)</script>', html)
     assert found
     data: dict[str, Any] = json.loads(found[1])
     return data

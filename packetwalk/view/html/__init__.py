@@ -37,7 +37,7 @@ def trace_html(trace: Trace) -> str:
         f"<p><strong>{escape(text.sent(trace))}</strong>{network}</p>"
         f'<p class="pw-way pw-mono">{escape(trace.minimal())}</p>{_picture(trace)}'
         f'<div class="pw-list">{visits}</div><div class="pw-end{"" if trace.delivered else " pw-bad"}">{endings}</div>'
-        f'<script type="application/json" class="pw-data">{_inert(packets.to_dict())}</script>'
+        f'<script type="application/json">{_inert(packets.to_dict())}</script>'
         f"<script>{_asset('trace.js')}</script></div>"
     )
 

@@ -20,9 +20,9 @@
     return one.map((_, i) => other[i + shift]);
   };
 
-  const start = (root) => {
+  const start = (root, data) => {
     root.classList.add("pw-live");
-    const { headers, packets } = JSON.parse(root.querySelector(".pw-data").textContent);
+    const { headers, packets } = JSON.parse(data.textContent);
     const list = root.querySelector(".pw-list"), picture = root.querySelector("svg");
     const rows = [...root.querySelectorAll("tr[data-packet]")];
     const kind = (h) => headers[h][0];
@@ -65,7 +65,7 @@
 
     const show = (n) => {
       now = Math.max(0, Math.min(rows.length - 1, n));
-      const row = rows[now], section = row.closest("details"), data = row.dataset;
+      const row = rows[now], section = row.closest("details"), told = row.dataset;
       for (const lit of root.querySelectorAll(".pw-now")) lit.classList.remove("pw-now");
       section.open = true;
       row.classList.add("pw-now");
@@ -78,12 +78,12 @@
       slider.value = now;
       count.textContent = now + 1 + " of " + rows.length;
       const [stage, dev, words] = [...row.cells].map((cell) => cell.textContent);
-      const before = packets[data.before], after = packets[data.packet];
+      const before = packets[told.before], after = packets[told.packet];
       const head = element("div", "pw-head");
       head.append(element("b", "", section.dataset.name), " ", element("b", "pw-mono", stage + " " + dev),
-        element("span", "pw-when", "at " + us(+data.at) + ", took " + us(+data.took)));
+        element("span", "pw-when", "at " + us(+told.at) + ", took " + us(+told.took)));
       const packetsBox = element("div", "pw-packets");
-      const same = before && data.before === data.packet;
+      const same = before && told.before === told.packet;
       if (before && !same) packetsBox.append(stack(before, after, false, "in"));
       packetsBox.append(stack(after, same ? after : before || after, true, before && !same ? "out" : "packet, not changed"));
       const decided = element("div", "pw-decided pw-mono" + (row.classList.contains("pw-bad") ? " pw-bad" : ""), words || "\u2013");
@@ -126,6 +126,7 @@
   };
 
   for (const root of document.querySelectorAll(".packetwalk:not(.pw-live)")) {
-    if (root.querySelector(".pw-data")) start(root);
+    const data = root.querySelector('script[type="application/json"]');
+    if (data) start(root, data);
   }
 })();
