@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from packetwalk.packet import Arp, Packet
-from packetwalk.text import delivers, sections
+from packetwalk.text import BAD, delivers, sections
 from packetwalk.totals import overhead, tunnel_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Floorplan(NamedTuple):
 
 
 class Leg(NamedTuple):
-    """A wire that a packet took. answer: after somebody got what was sent; tunnel: the kind of the one it is in."""
+    """A wire that a packet took. answer: after somebody got what was sent, or it died; tunnel: the kind of the one that
+    the packet is in."""
 
     src: str
     dst: str
@@ -74,7 +75,8 @@ def legs(trace: Trace) -> Iterator[Leg]:
             packet = src.steps[step].packet
             if src.room != visit.room and not _is_arp(packet):
                 yield Leg(src.room, visit.room, answer, tunnel_of(packet) if overhead(packet) else "")
-        answer = answer or delivers(section, trace)
+        died = any(step.stage in BAD for visit in section.hops for step in visit.steps)
+        answer = answer or died or delivers(section, trace)
 
 
 def on_the_way(trace: Trace) -> list[str]:

@@ -65,4 +65,6 @@ def test_the_way_there_and_back() -> None:
     back = [(b, a) for a, b in reversed(there)]
     expected = [(w, False) for w in there] + [(w, True) for w in back]
     assert list(legs(trace)) == [Leg(*w, answer, "ipip" if "fabric" in w else "") for w, answer in expected]
+    lost = pw.walk(net, pw.between(net, "a", "b", ttl=2))
+    assert [leg.answer for leg in legs(lost)] == [False] * 3 + [True] * 3, "what tells of a death is an answer, too"
     assert on_the_way(trace) == ["a", "node-1", "fabric", "node-2", "b"]
