@@ -5,9 +5,9 @@
     def test_web(packetwalk_network):
         assert_path(packetwalk_network, "a", "b:80", "a > node-1 [+vxlan] > node-2 [-vxlan] > b")
 
-Each walks a flow as `packetwalk.walk` does (udp=, tcp=, size=, ttl=, df=, cold=), returns the trace, and fails with an
-AssertionError that shows what was expected beside what was found. pytest is not needed; docs/pytest.md tells of the
-plugin with its fixtures and golden files.
+Each walks a flow as `packetwalk.walk` does (udp=, tcp=, sctp=, size=, ttl=, df=, cold=), returns the trace, and fails
+with an AssertionError that shows what was expected beside what was found. pytest is not needed; docs/pytest.md
+tells of the plugin with its fixtures and golden files.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
 
     udp: int
     tcp: int
+    sctp: int
     size: int
     ttl: int
     df: str

@@ -16,6 +16,7 @@ from packetwalk.cli.options import (
     IcmpOption,
     NodesOption,
     RacksOption,
+    SctpOption,
     SeedOption,
     SetOption,
     SizeOption,
@@ -62,6 +63,7 @@ def plot(
     icmp: IcmpOption = False,
     udp: UdpOption = None,
     tcp: TcpOption = None,
+    sctp: SctpOption = None,
     size: SizeOption = None,
     ttl: TtlOption = None,
     df: DfOption = None,
@@ -88,7 +90,7 @@ def plot(
     traces: list[Trace] = []
     for name in names:
         network = load_network(snapshot, seed, file=file, cni=name, nodes=nodes, racks=racks, sets=sets)
-        flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, size=size, ttl=ttl, df=df)
+        flow = make_flow(network, src, dst, icmp=icmp, udp=udp, tcp=tcp, sctp=sctp, size=size, ttl=ttl, df=df)
         traces.append(walk(network, flow, cold=cold))
     form = output.suffix.removeprefix(".")
     try:

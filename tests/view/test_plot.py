@@ -6,17 +6,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import packetwalk as pw
 from packetwalk.cli import main
+from packetwalk.packet import Header
 from packetwalk.source import from_mode
 from packetwalk.trace import Trace
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plot`)")
-from packetwalk.view.plot.headers import BYTE, frames
+from packetwalk.view.plot.headers import BYTE, LOOKS, frames
 from packetwalk.view.plot.overhead import on_the_wire
 from packetwalk.view.plot.picture import Picture, fitted
 from packetwalk.view.plot.waterfall import rows
@@ -211,6 +212,11 @@ def test_headers_grow_and_shrink_to_scale(vxlan: Trace) -> None:
     widths = sorted({round(box.get_width() / BYTE) for box in boxes})
     assert widths == [8, 14, 20, 56]
     assert len({box.get_hatch() for box in boxes}) > 3, "told apart without colour"
+
+
+def test_every_header_has_a_look() -> None:
+    assert set(LOOKS) == set(get_args(Header))
+    assert "sctp" in words(pw.plot.headers(walked(sctp=80)))
 
 
 def test_a_long_payload_is_broken(vxlan: Trace) -> None:

@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 from packetwalk import text
-from packetwalk.packet import Arp, Ethernet, Geneve, Icmp, Ip, Tcp, Udp, Vxlan, header_len, payload_len, visible
+from packetwalk.packet import Arp, Ethernet, Geneve, Icmp, Ip, Sctp, Tcp, Udp, Vxlan, header_len, payload_len, visible
 from packetwalk.packet import size as bytes_of
 from packetwalk.totals import request
 from packetwalk.view.plot.picture import GREEN, GREY, ORANGE, PURPLE, SKY, Picture, canvas, fitted, text_width
@@ -28,6 +28,7 @@ LOOKS: dict[type, tuple[str, str, str]] = {
     Ip: ("ip", SKY, "//"),
     Udp: ("udp", ORANGE, ".."),
     Tcp: ("tcp", ORANGE, ".."),
+    Sctp: ("sctp", ORANGE, ".."),
     Icmp: ("icmp", ORANGE, ".."),
     Vxlan: ("vxlan", PURPLE, "\\\\"),
     Geneve: ("geneve", GREEN, "\\\\"),
