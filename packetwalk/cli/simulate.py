@@ -86,8 +86,8 @@ def simulate(
     known(table, TABLES, "table")
     network = load_network(snapshot, seed, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
     try:
-        sources = [_source(network, [src, dst, *(words or ())], ""), *(
-            _source(network, shlex.split(line), f"--also {line!r}: ") for line in also or ()
+        sources = [source_of(network, [src, dst, *(words or ())]), *(
+            source_of(network, shlex.split(line), f"--also {line!r}: ") for line in also or ()
         )]  # fmt: skip
         with _progress() as tell:
             load = play(
@@ -101,7 +101,7 @@ def simulate(
     raise typer.Exit(UNSUPPORTED if load.unsupported else 0)
 
 
-def _source(network: Network, line: list[str], where: str) -> Source:
+def source_of(network: Network, line: list[str], where: str = "") -> Source:
     """A source in words: its ends, then what it sends."""
     from packetwalk.edit import Words, number
     from packetwalk.engine import sources

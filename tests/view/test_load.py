@@ -25,7 +25,9 @@ def test_rates() -> None:
 def test_a_load_says_who_got_what_and_where_packets_died() -> None:
     sources = pw.constant("a", "b", rate=100, size=1208), pw.constant("b", "a", rate=10)
     load = pw.simulate(line(rate=10**6, delay=1_000_000, queue=2), *sources, until="1s", costs=FREE, faults=[DOWN])
-    assert str(load) == """\
+    assert (
+        str(load)
+        == """\
 2 flows for 1.00 s, seed 0  pair
   at 500 ms link a down
 
@@ -47,3 +49,4 @@ packets  reason          room  dev   flow   by
      50  QDISC_DROP      a     eth0  a > b  eth0 has no carrier
       5  IP_OUTNOROUTES  b           b > a
       1  DEV_READY       b     eth0  a > b  eth0 is down"""
+    )

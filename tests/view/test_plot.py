@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -230,6 +231,11 @@ class Counted:
         return [(1000, 0.25), (3000, 1.0)]
 
 
+def drawn_line(picture: Picture) -> list[tuple[float, float]]:
+    line = next(line for line in picture.figure.axes[0].lines if line.get_label()[0] != "_")
+    return list(zip(map(float, line.get_xdata()), map(float, line.get_ydata()), strict=True))
+
+
 def test_ecdf_draws_samples_and_distributions() -> None:
     picture = pw.plot.ecdf({"listed": [4000, 1000, 1000, 2000], "counted": Counted()})
     listed, counted = (line for line in picture.figure.axes[0].lines if line.get_label()[0] != "_")
@@ -237,6 +243,11 @@ def test_ecdf_draws_samples_and_distributions() -> None:
     assert list(counted.get_ydata()) == [0, 0.25, 1] and listed.get_linestyle() != counted.get_linestyle()
     assert {"listed (median 1.0 us)", "counted (median 3.0 us)", "p50", "p99"} <= set(words(picture))
     assert overlaps(picture) == []
+
+    class Load:
+        latency = Counted()
+
+    assert drawn_line(pw.plot.ecdf({"load": Load()})) == drawn_line(pw.plot.ecdf({"counted": Counted()}))
     for nothing in ({}, {"x": []}):
         with pytest.raises(ValueError, match="latenc"):
             pw.plot.ecdf(nothing)
@@ -267,6 +278,17 @@ def test_plot_writes_what_python_draws(
     assert file.read_bytes() == getattr(pw.plot, kind)(vxlan, **more).to_bytes()
 
 
+def test_plot_draws_latencies_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, again = tmp_path / "x.svg", tmp_path / "y.svg"
+    words = "plot ecdf a b --cni flannel-vxlan,flannel-host-gw --until 5ms --seed 3 --load"
+    command = [*words.split(), "poisson rate 9000 size 1400"]
+    assert main([*command, "-o", str(file)]) == 0
+    assert main([*command, "-o", str(again)]) == 0
+    assert file.read_bytes() == again.read_bytes()
+    assert b"flannel-host-gw (median " in file.read_bytes()
+    assert b"a &gt; b poisson rate 9000 size 1400, 5ms" in file.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -276,6 +298,9 @@ def test_plot_writes_what_python_draws(
         ("headers a b --cni flannel-vxlan,geneve -o x.svg", "headers shows one walk, and --cni names 2 modes"),
         ("waterfall a b --cni geneve,geneve -o x.svg", "--cni names 'geneve' twice"),
         ("overhead a 10.9.9.9 -o x.svg", "nothing arrived"),
+        ("ecdf a b --udp 53 -o x.svg", "--udp is for a single packet; --load says what ecdf sends"),
+        ("ecdf a b --load rat -o x.svg", "did you mean 'rate'?"),
+        ("topology a b --load 'rate 9' -o x.svg", "--load is for ecdf"),
         ("topology a b", "Missing option '--output'"),
         ("topology a b -o no/x.svg", "no/x.svg: No such file or directory"),
     ],
@@ -284,6 +309,6 @@ def test_plot_says_what_is_wrong(
     words: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["plot", *words.split()]) == 2
+    assert main(["plot", *shlex.split(words)]) == 2
     out, err = capsys.readouterr()
     assert out == "" and complaint in err and err.count("\n") == 1 and not list(tmp_path.iterdir())

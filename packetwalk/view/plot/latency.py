@@ -13,15 +13,24 @@ GUIDES = (0.5, 0.9, 0.99)
 
 @runtime_checkable
 class Distribution(Protocol):
-    """What has counted durations, such as a load's latency."""
+    """What has counted durations."""
 
     def shares(self) -> list[tuple[int, float]]:
         """(ns, share of all that took at most so long), rising."""
 
 
-def ecdf(latencies: Mapping[str, Sequence[int] | Distribution], title: str = "latency under load") -> Picture:
-    """The share of packets that took at most so long, a line for each name: ns in any order, or a distribution. The
-    scale is logarithmic, since queues are. ValueError where nothing was counted."""
+@runtime_checkable
+class Loaded(Protocol):
+    """What has a distribution of latencies: a Load, of all its flows together, or one of them."""
+
+    @property
+    def latency(self) -> Distribution: ...
+
+
+def ecdf(latencies: Mapping[str, Sequence[int] | Distribution | Loaded], title: str = "latency under load") -> Picture:
+    """The share of packets that took at most so long, a line for each name: what `simulate` returned, one of its flows,
+    or ns in any order. The scale is logarithmic, as what waits in queues waits many times longer. ValueError where
+    nothing was counted."""
     curves = {name: _shares(found) for name, found in latencies.items()}
     if empty := next((name for name, curve in curves.items() if not curve), None):
         raise ValueError(f"{empty}: no packet arrived, so there is no latency to draw")
@@ -48,10 +57,8 @@ def ecdf(latencies: Mapping[str, Sequence[int] | Distribution], title: str = "la
                     marker=MARKERS[n % len(MARKERS)], markevery=marked, markersize=4)  # fmt: skip
         low, high = _limits(curves.values())
         ax.set_xscale("log")
-        ticks = [
-            tick for power in range(-3, 9) for tick in (10**power, 2 * 10**power, 5 * 10**power) if low <= tick <= high
-        ]
-        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ticks = _ticks(low, high)
+        ax.set_xticks(ticks, [f"{tick:.4g}" for tick in ticks])
         ax.set_xticks([], minor=True)
         ax.set(
             xlim=(low, high),
@@ -72,7 +79,23 @@ def _limits(curves: Iterable[list[tuple[int, float]]]) -> tuple[float, float]:
     return max(min(ends), 1) / 1000 * 0.9, max(*ends, 2) / 1000 * 1.1
 
 
-def _shares(found: Sequence[int] | Distribution) -> list[tuple[int, float]]:
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers from low to high, at least four if some are there."""
+    found: list[float] = []
+    for steps in (
+        (1, 2, 5),
+        (1, 1.5, 2, 3, 4, 5, 7),
+        (1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2, 2.3, 2.6, 3, 3.5, 4, 5, 6, 8),
+    ):
+        found = [step * 10**power for power in range(-3, 9) for step in steps if low <= step * 10**power <= high]
+        if len(found) >= 4:
+            break
+    return found
+
+
+def _shares(found: Sequence[int] | Distribution | Loaded) -> list[tuple[int, float]]:
+    if isinstance(found, Loaded):
+        found = found.latency
     if isinstance(found, Distribution):
         return found.shares()
     ordered = sorted(found)
