@@ -174,7 +174,8 @@ def _deciding(step: Step) -> Iterator[str]:
 
 def _rewrite(step: Step) -> str:
     by = getattr(step.what, "by", None)
-    return f"nat {getattr(step.what, 'side', '')}{f' by {by.rule}' if by is not None else ' by its connection'}"
+    how = by.rule if by is not None else "its connection"
+    return f"{step.stage} {getattr(step.what, 'side', '')} by {how}"
 
 
 def _fail(what: str, expected: str, trace: Trace, *found: str) -> None:
