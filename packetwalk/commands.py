@@ -173,7 +173,12 @@ def _port(port: Port) -> Iterator[str]:
 
 
 def _up(room: Netns) -> Iterator[str]:
-    for device in sorted(room.devices.values(), key=lambda d: d.index):
+    """A device that comes up brings its subnets' routes (fib_add_ifaddr); of two to one subnet the first decides."""
+    brought: dict[str, int] = {}
+    for n, route in enumerate(room.fib.routes()):
+        if route.proto == "kernel":
+            brought.setdefault(route.dev, n)
+    for device in sorted(room.devices.values(), key=lambda d: (brought.get(d.name, -1), d.index)):
         words = ["mtu", str(device.mtu)] if device.name == LO and device.mtu != type(device)().mtu else []
         if device.noarp != type(device)().noarp:
             words += ["arp", "off" if device.noarp else "on"]
