@@ -39,6 +39,7 @@ nb_execution_mode = "cache"
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # a comparison shows itself as Markdown tables
 nb_ipywidgets_js: dict[str, Any] = {}  # no widgets here, and these scripts would come from elsewhere
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
@@ -69,18 +70,18 @@ def complete_api(app: Any, docname: str, source: list[str]) -> None:
     """Append each name of the front door that api.md has not put under a heading."""
     if docname != "api":
         return
-    rest = [name for name in packetwalk.__all__ if f":: {name}\n" not in source[0]]
-    if rest:
-        lines = [f".. auto{_kind(name)}:: {name}" for name in rest]
+    entries = [_entry(name) for name in packetwalk.__all__]
+    lines = [f".. auto{kind}:: {target}" for kind, target in entries if f":: {target}\n" not in source[0]]
+    if lines:
         source[0] += "\n## More\n\n```{eval-rst}\n.. currentmodule:: packetwalk\n\n" + "\n".join(lines) + "\n```\n"
 
 
-def _kind(name: str) -> str:
+def _entry(name: str) -> tuple[str, str]:
+    """The kind of a name of the front door, as autodoc calls it, and what to ask autodoc for."""
     value = getattr(packetwalk, name)
-    for kind in ("class", "function", "module"):
-        if getattr(inspect, f"is{kind}")(value):
-            return kind
-    return "data"
+    if inspect.ismodule(value):
+        return "module", value.__name__
+    return next((kind for kind in ("class", "function") if getattr(inspect, f"is{kind}")(value)), "data"), name
 
 
 def setup(app: Any) -> None:

@@ -30,7 +30,7 @@ SILENT = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Diagram:
     """An SVG image, which a notebook shows."""
 
     svg: str
@@ -39,18 +39,19 @@ class Picture:
         return self.svg
 
     def __repr__(self) -> str:
-        return f"<Picture, {len(self.svg)} bytes of SVG>"
+        return f"<Diagram, {len(self.svg)} bytes of SVG>"
 
 
-def stage_graph(follows: Follows, steps: Iterable[Step] = ()) -> Picture:
+def stage_graph(follows: Follows, steps: Iterable[Step] = ()) -> Diagram:
     """Every stage and which may follow which (`netns.stack.FOLLOWS`), lit where those steps of a room have passed."""
     places, went = _placed(follows), set(_passed(follows, [step.stage for step in steps]))
     lit = {stage for edge in went for stage in edge}
     width, height = COLUMNS * ACROSS, (1 + max(row for _, row in places.values())) * DOWN
     edges = [(a, b) for a, after in follows.items() for b in sorted(filter(None, after))]
     edges.sort(key=lambda edge: edge in went)  # lit ones on top
-    return Picture(
+    return Diagram(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'style="max-width:100%;height:auto" '
         'font-family="sans-serif" font-size="13" role="img" aria-label="stages of a packet through a room">'
         f'<rect width="{width}" height="{height}" fill="#fff"/>'
         + "".join(_arrow(places[a], places[b], (a, b) in went) for a, b in edges)

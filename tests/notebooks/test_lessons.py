@@ -110,7 +110,7 @@ def test_exercises_take_right_answers_and_refuse_wrong_ones(name: str) -> None:
 @pytest.mark.parametrize("solved", [False, True], ids=["as it is", "solved"])
 def test_jupyter_runs_a_notebook(name: str, solved: bool) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    book = nbformat.from_dict(notebook(name))
+    book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     for cell in book.cells:
         for tag in cell.metadata.get("tags", []):
             kind, _, number = tag.partition("-")
