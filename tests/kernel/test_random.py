@@ -17,6 +17,7 @@ from tests.kernel.plan import Plan, load
 from tests.kernel.shrink import shrink
 
 SEEDS = range(1000, 1008)
+MORE = range(5000, 5060)
 FOUND = {path.stem: path for path in sorted((Path(__file__).parent / "found").glob("*.json"))}
 KNOWN = known()
 
@@ -28,6 +29,20 @@ def test_a_random_network(answer: Outcome, seed: int, ask: object) -> None:
     surprises = [text for probe, text in answer.differences.items() if probe not in listed]
     assert not surprises, "\n".join(surprises)
     assert set(answer.differences) == set(listed), "agrees now: take it out of known.yaml"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(partial(try_seed, seed, rules=rules), id=f"{seed}{' with rules' if rules else ''}")
+        for rules in (False, True)
+        for seed in MORE
+    ],
+)
+def test_many_more_random_networks(answer: Outcome, ask: object) -> None:
+    assert not answer.refused, answer.refused
+    assert answer.probes and not answer.differences, "\n".join(answer.differences.values())
 
 
 @pytest.mark.parametrize(
