@@ -1,7 +1,5 @@
 """The player of a walk in a real browser: clicked through, by keys, several on one page, and without a script."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +8,11 @@ import pytest
 import packetwalk as pw
 from packetwalk.source import from_mode
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra `browser`)")
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
+pytest.importorskip("selenium", reason="selenium is not installed (extra `browser`)")
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 pytestmark = pytest.mark.long
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-
-
-def options(*more: str) -> Any:
-    found = webdriver.ChromeOptions()
-    found.binary_location = CHROMIUM
-    found.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1250,950", *more):
-        found.add_argument(word)
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM or not DRIVER:
-        pytest.skip("chromium and chromedriver are not installed")
-    service = webdriver.ChromeService(executable_path=DRIVER)  # given, so that selenium looks for none on the network
-    driver = webdriver.Chrome(options=options(), service=service)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
