@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from html import escape
 
 from packetwalk import text
-from packetwalk.apps.program import Outcome
+from packetwalk.apps.program import Exchange, Outcome
 from packetwalk.trace import Hop, Trace, Unsupported
 from packetwalk.words import counted, time
 
@@ -45,6 +45,18 @@ class Fetch:
     def unsupported(self) -> list[tuple[str, Unsupported]]:
         """(room, what) of every branch that ended at something not modelled."""
         return self.whole.unsupported
+
+    @property
+    def said(self) -> list[Exchange | Outcome]:
+        """What the client said: where each exchange begins, and what came of it."""
+        steps = (step for hop in self.hops if hop.room == self.whole.flow.src for step in hop.steps)
+        return [step.what for step in steps if isinstance(step.what, Exchange | Outcome)]
+
+    @property
+    def counts(self) -> str:
+        """`2 look-ups, 1 connection`."""
+        asked = len(self.queries)
+        return f"{counted(asked, 'look-up')}, {counted(len(self.exchanges) - asked, 'connection')}"
 
     def __iter__(self) -> Iterator[Trace]:
         return iter(self.exchanges)
@@ -99,10 +111,8 @@ class Fetch:
         return "".join([f"<p>{escape(self._ending())}</p>", *parts])
 
     def _ending(self) -> str:
-        asked = len(self.queries)
-        about = f"{counted(asked, 'look-up')}, {counted(len(self.exchanges) - asked, 'connection')}"
         note = f"\n{self.whole.note}" if self.whole.note else ""
-        return f"{self.url}: {self.words} in {time(self.at)}; {about}{note}"
+        return f"{self.url}: {self.words} in {time(self.at)}; {self.counts}{note}"
 
 
 def _way(trace: Trace) -> Trace:

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli", "teach"),
     ("__init__",),
-    ("prove", "promises", "planned", "pytest_plugin", "testing"),
+    ("prove", "prove_url", "promises", "planned", "pytest_plugin", "testing"),
     ("predict", "judge", "source"),
     ("document",),
     ("engine", "view", "kube", "cni", "snapshot", "kernel"),
@@ -87,7 +87,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "apps": ("", "client", "dns", "http", "nameserver", "program", "resolver"),
     "cni": ("", "attach", "base", "bridge", "calico", "felix", "flannel", "geneve", "ipam"),
     "snapshot": ("", "iproute", "links", "iptables_save", "ipset_save", "ipvsadm_save", "nft_list", "reader"),
-    "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "bench", "record", "responder"),
+    "kernel": ("", "doors", "leftovers", "realise", "capture", "probe", "programs", "bench", "record", "responder"),
     "teach": ("", "bridge", "choice", "ipip", "mtu", "nat", "packet", "routes", "verdict", "vxlan"),
 }
 

@@ -34,15 +34,26 @@ def follow(network: Network, src: str, url: str, resolve: Iterable[str] | None, 
     """Follow a URL from a room. unfit: options of a single packet, which are refused."""
     from packetwalk.engine.fetch import fetch
 
-    known(src, (*network.rooms, *network.programs), "room")
-    for name, value in unfit.items():
-        if value not in (None, False):
-            raise BadInput(f"--{name} is for a single walk; {url} takes several")
+    check_url(network, src, url, unfit)
     try:
         hosts = dict(_host(network, line) for line in resolve or ())
         return fetch(network, src, url, cold=cold, costs=costs, hosts=hosts)
     except (KeyError, ValueError) as error:
         raise BadInput(str(error.args[0])) from None
+
+
+def check_url(network: Network, src: str, url: str, unfit: Mapping[str, object]) -> None:
+    """BadInput for a room or URL that cannot be, and for options that only a single packet has."""
+    from packetwalk.apps.client import Url
+
+    known(src, (*network.rooms, *network.programs), "room")
+    for name, value in unfit.items():
+        if value not in (None, False):
+            raise BadInput(f"--{name} is for a single walk; {url} takes several")
+    try:
+        Url.parse(url)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
 
 
 def _host(network: Network, line: str) -> tuple[str, IPv4]:

@@ -205,7 +205,7 @@ def make_flow(
     rooms = (*network.rooms, *network.programs)
     known(src, rooms, "room")
     if "://" in dst:
-        raise BadInput(f"{dst!r} is a URL, which only `packetwalk walk` follows")
+        raise BadInput(f"{dst!r} is a URL, which only `walk` and `prove` follow")
     if dst.count(":") > 1:
         raise BadInput(f"{dst!r} is no IPv4 address; IPv6 is not modelled")
     name, colon, _ = dst.partition(":")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from packetwalk.cli.fetch import check_url, is_url
 from packetwalk.cli.options import (
     BadInput,
     ColdOption,
@@ -79,19 +80,23 @@ def prove(
 ) -> None:
     """Build the network in this machine's kernel, send the packet, compare every frame with the walk.
 
-    Linux and root only. Nothing of it stays behind.
+    Of a URL: what the client came to know. Linux and root only. Nothing of it stays behind.
 
     \b
     Examples:
       packetwalk prove a b
       packetwalk prove a b --all
+      packetwalk prove a http://web
       packetwalk prove n1-a n2-b --snapshot recordings/S3-flannel-vxlan --tcp 8080 --cold
-      packetwalk prove h1 10.0.2.2 --snapshot my-network --size 4000 -o json
 
     Exit status: 0 the kernel agrees, 1 it does not, 2 bad input, 3 something this machine has not, by name.
     """
     known(output, FORMATS, "output format")
     _seconds(timeout)
+    if is_url(dst, None):
+        unfit = {"icmp": icmp, "udp": udp, "tcp": tcp, "size": size, "ttl": ttl, "df": df, "all": every}
+        network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets, dns=True)
+        raise typer.Exit(_prove_url(network, src, dst, unfit, cold=cold, files=snapshot, full=full, output=output))
 
     def proven(cni: str | None) -> tuple[Network, Flow, Proof]:
         network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets)
@@ -203,6 +208,19 @@ def agree(
         emit("\n".join(_table(judged)))
         emit("{agree} of {probes} probes agree; {same} of {frames} frames".format(**total))
     raise typer.Exit(AGREES if total["agree"] == total["probes"] else DIVERGES)
+
+
+def _prove_url(network: Network, src: str, url: str, unfit: Mapping[str, object], *, cold: bool, files: Path | None,
+               full: bool, output: str) -> int:  # fmt: skip
+    """The look-ups and the request of a URL through the kernel; the exit status."""
+    check_url(network, src, url, unfit)
+    with _real_kernel():
+        from packetwalk.prove_url import prove_url
+
+        proof = prove_url(network, src, url, cold=cold, files=files)
+    shown = proof.walk.full() if full else proof.walk.minimal()
+    emit(json.dumps(proof.to_dict(), indent=1) if output == "json" else f"{shown}\n{proof}")
+    return AGREES if proof.agrees else DIVERGES
 
 
 def _prove_all(proven: Callable[[str], Proof], output: str, *, given: object) -> int:

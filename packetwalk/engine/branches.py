@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from packetwalk.engine.costs import DEFAULT_COSTS
+from packetwalk.engine.fetch import fetch
 from packetwalk.engine.walk import walk
+from packetwalk.exchanges import Fetch
 from packetwalk.netns.chooser import Scripted
 from packetwalk.network import Network
 from packetwalk.trace import Flow, Trace
@@ -42,6 +44,19 @@ def walk_branches(
             branches.append(Branch(chance, trace))
         answers = _next([yes for yes, _ in chooser.said])
     return branches
+
+
+def fetch_branches(
+    network: Network, src: str, url: str, *, limit: int = MAX_BRANCHES, **options: Any
+) -> Iterator[Fetch]:
+    """Follow a URL once for every outcome of the draws on its way, as they are asked for; at most `limit` times."""
+    answers: tuple[bool, ...] | None = ()
+    for _ in range(limit):
+        if answers is None:
+            return
+        chooser = Scripted(answers)
+        yield fetch(network, src, url, chooser=chooser, **options)
+        answers = _next([yes for yes, _ in chooser.said])
 
 
 def _next(said: list[bool]) -> tuple[bool, ...] | None:

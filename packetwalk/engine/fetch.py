@@ -14,38 +14,45 @@ from packetwalk.engine.costs import DEFAULT_COSTS
 from packetwalk.engine.sim import MAX_EVENTS, Cause, Simulation
 from packetwalk.engine.walk import SECOND, TIMEOUT, Named, warm_up
 from packetwalk.exchanges import Fetch
+from packetwalk.netns.chooser import Scripted
 from packetwalk.network import Network
 from packetwalk.packet import Tcp, Udp
 from packetwalk.trace import Flow, Hop, Result, Trace, Unsupported
 
 
 def fetch(network: Network, src: str | Named, url: str, *, cold: bool = False, hosts: Mapping[str, IPv4] | None = None,
-          costs: Mapping[str, int] = DEFAULT_COSTS, until: int = TIMEOUT,
+          costs: Mapping[str, int] = DEFAULT_COSTS, chooser: Scripted | None = None, until: int = TIMEOUT,
           max_events: int = MAX_EVENTS) -> Fetch:  # fmt: skip
     """Follow `http://NAME[:PORT]/PATH`, `tcp://NAME:PORT` or `dns:NAME[?type=TYPE]` from a room.
 
     The name is looked up as the room's /etc/resolv.conf says, query by query; hosts is what its /etc/hosts knows, too.
-    The network is not changed; cold, costs, until and max_events are as for `walk`. KeyError or ValueError, in one
-    line, for a room or a URL that cannot be.
+    The network is not changed; cold, costs, chooser, until and max_events are as for `walk`. KeyError or ValueError, in
+    one line, for a room or a URL that cannot be.
     """
     name = src if isinstance(src, str) else src.room
     room = network.room_of(name)
     if room not in network:
         raise KeyError(f"there is no room {name!r}; there are {', '.join(network.rooms)}")
-    asked = Url.parse(url)
-    conf = network.resolvers.get(name) or network.resolvers.get(room, ResolvConf())
-    conf = replace(conf, hosts={**conf.hosts, **(hosts or {})})
+    asked, conf = Url.parse(url), resolver_of(network, name, hosts)
     if asked.addr is None and not conf.nameservers and asked.host not in conf.hosts:
         raise ValueError(f"{room} cannot look {asked.host!r} up: the network has no DNS (in cluster.yaml: dns: true)")
     after = network.overlay()
+    after.chooser = chooser
     for _ in range(0 if cold else 2):  # twice, since waiting for ARP decides which backends are drawn
         rehearsal = network.overlay()
+        rehearsal.chooser = Scripted(chooser.answers) if chooser is not None else None
         warm_up(rehearsal, after)
         _run(rehearsal, room, asked, conf, costs, until, max_events)
         warm_up(after, rehearsal)
     sim = _run(after, room, asked, conf, costs, until, max_events)
     note = sim.note or (f"stopped at the bound of {until / SECOND:g} s" if sim.now >= until else "")
     return _told(name, room, url, sim, note, after)
+
+
+def resolver_of(network: Network, name: str, hosts: Mapping[str, IPv4] | None = None) -> ResolvConf:
+    """What a room, or a pod in one, has in /etc/resolv.conf and /etc/hosts; hosts goes first."""
+    conf = network.resolvers.get(name) or network.resolvers.get(network.room_of(name), ResolvConf())
+    return replace(conf, hosts={**conf.hosts, **(hosts or {})})
 
 
 def _run(network: Network, room: str, url: Url, conf: ResolvConf, costs: Mapping[str, int], until: int,

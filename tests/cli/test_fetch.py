@@ -1,6 +1,7 @@
 """`packetwalk walk ROOM URL`: look-ups and a connection on the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -90,10 +91,20 @@ def test_what_cannot_be(words: list[str], message: str, capsys: Capture) -> None
     assert (status, out) == (2, "") and message in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["prove", "compare"])
-def test_other_commands_take_no_url(command: str, capsys: Capture) -> None:
-    assert cli.main([command, "a", "http://web"]) == 2
-    assert "is a URL, which only `packetwalk walk` follows" in capsys.readouterr().err
+def test_other_commands_take_no_url(capsys: Capture) -> None:
+    assert cli.main(["compare", "a", "http://web"]) == 2
+    assert "is a URL, which only `walk` and `prove` follow" in capsys.readouterr().err
+    assert cli.main(["prove", "a", "http://web", "--all"]) == 2
+    assert "--all is for a single walk" in capsys.readouterr().err
+
+
+def test_a_proof_of_a_url(capsys: Capture) -> None:
+    status = cli.main(["prove", "a", "http://web", "--cni", "flannel-vxlan"])
+    out, err = capsys.readouterr()
+    if status == 3:
+        pytest.skip(err)
+    assert status == 0
+    assert re.fullmatch(r"kernel agrees: 200 OK: [bc] saw 10.244.1.2; 1 look-up, 1 connection", out.splitlines()[-1])
 
 
 def test_the_resolv_conf_of_a_room(capsys: Capture, file: Path) -> None:

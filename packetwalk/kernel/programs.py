@@ -1,7 +1,9 @@
 """Programs over the real sockets of a realised network: the same generators that our rooms run, with a kernel below.
 
     with realise(network) as real, Servers(real):
-        said = follow(real, "a", client(Url.parse("http://web"), network.resolvers["a"]))
+        said = follow(real, "a", fetch(Url.parse("http://web"), network.resolvers["a"]))
+
+Each program has a thread and blocks in its calls; its sockets are opened inside of its room.
 """
 
 from __future__ import annotations
@@ -12,18 +14,16 @@ import threading
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from packetwalk.addr import IPv4
 from packetwalk.apps.program import CLIENT, App, Clock, Close, Connect, Failed, Peer, Program, Receive, Say, Send
+from packetwalk.kernel.realise import Realised
 from packetwalk.netns.socket import Socket
 from packetwalk.packet import PROTO_UDP
 
-if TYPE_CHECKING:
-    from packetwalk.kernel.realise import Realised
-
 PATIENCE = 10.0
-"""Seconds after which a call without a time-out of its own gives up: no test may hang."""
+"""Seconds after which a call without a time-out of its own gives up."""
 
 
 class Datagrams:
@@ -47,9 +47,13 @@ class Datagrams:
         """The server's socket stays."""
 
 
-def follow(real: Realised, room: str, program: Program[Any], client: Any = None) -> list[object]:
+File: TypeAlias = socket.socket | Datagrams
+
+
+def follow(real: Realised, room: str, program: Program[Any], client: File | None = None) -> list[object]:
     """Run a program in a room's namespace to its end: what it said."""
-    files, said = ({CLIENT: client} if client is not None else {}), list[object]()
+    files: dict[int, File] = {CLIENT: client} if client is not None else {}
+    said: list[object] = []
     answer: object = None
     with suppress(StopIteration, Failed):
         while True:
@@ -66,7 +70,7 @@ def follow(real: Realised, room: str, program: Program[Any], client: Any = None)
     return said
 
 
-def _call(real: Realised, room: str, files: dict[int, Any], call: Connect | Send | Receive | Close) -> object:
+def _call(real: Realised, room: str, files: dict[int, File], call: Connect | Send | Receive | Close) -> object:
     try:
         if isinstance(call, Connect):
             kind = socket.SOCK_DGRAM if call.proto == "udp" else socket.SOCK_STREAM
