@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from packetwalk.addr import IPv4
+
 POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 
 
@@ -20,6 +22,20 @@ class Dns:
     replicas: int = 2
     node_local: bool = False
     upstream: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        for name, value in self.upstream.items():
+            if is_address(value):
+                try:
+                    IPv4(value)
+                except ValueError:
+                    text = f"dns upstream {name!r}: an address or a name was expected, not {value!r}"
+                    raise ValueError(text) from None
+
+
+def is_address(text: str) -> bool:
+    """Whether a text can only be meant as an IPv4 address."""
+    return text.replace(".", "").isdecimal()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from packetwalk.addr import IPv4
 from packetwalk.apps.dns import NOERROR, NXDOMAIN, Record
 from packetwalk.apps.nameserver import Answer
+from packetwalk.kube.dns import is_address
 from packetwalk.kube.service import Endpoint, Service
 
 TTL = 30  # seconds, as kubeadm sets it
@@ -156,13 +157,9 @@ class PublicZone:
         value = self.names.get(name)
         if value is None:
             return Answer(NXDOMAIN, authority=(ROOT,))
-        if not _is_address(value):
+        if not is_address(value):
             return Answer(answers=(Record(name, "CNAME", 300, f"{value.rstrip('.')}."),))
         return Answer(answers=(Record(name, "A", 300, value),)) if type == "A" else Answer(authority=(ROOT,))
-
-
-def _is_address(text: str) -> bool:
-    return text.replace(".", "").isdecimal()
 
 
 def namespaces(services: Iterable[Service], pods: Iterable[str]) -> frozenset[str]:

@@ -157,6 +157,8 @@ def test_dns_is_a_word_or_a_mapping(tmp_path: Path) -> None:
     text = "cni: flat-bridge\nnodes: 1\ndns: "
     assert cluster_of(tmp_path, f"{text}yes").dns == Dns() == cluster_of(tmp_path, f"{text}{{}}").dns
     assert cluster_of(tmp_path, f"{text}false").dns is None
+    with pytest.raises(DocumentError, match=r"3:29: dns upstream 'x.example': an address or a name was expected, not"):
+        cluster_of(tmp_path, f"{text}{{upstream: {{x.example: 300.1.2.3}}}}")
     assert problems(tmp_path, f"{text}maybe") == ["3:6: dns: true or false was expected, not 'maybe'"]
     assert problems(tmp_path, f"{text}{{node_lokal: yes}}") == [
         "3:7: there is no field 'node_lokal'; did you mean 'node_local'?"
