@@ -12,6 +12,7 @@ from packetwalk.kube.build import build
 from packetwalk.kube.cluster import Cluster, default_cluster
 from packetwalk.kube.coredns import node_local_rules
 from packetwalk.kube.dns import Dns, DnsConfig
+from packetwalk.kube.kubeproxy import KubeProxy
 from packetwalk.kube.service import Endpoint, ServicePort
 from packetwalk.network import Network
 from packetwalk.packet import Tcp, Udp
@@ -214,3 +215,12 @@ def test_a_pod_on_the_hosts_network_asks_as_its_policy_says() -> None:
     cluster.pod("agent", 1, host_network=True, dns_policy="ClusterFirstWithHostNet")
     found = fetch(build(cluster), "agent", "http://web.prod")
     assert (found.src, found.delivered) == ("agent", True) and found[0].hops[0].room == "node-1"
+
+
+@pytest.mark.parametrize("node_local", [False, True])
+def test_kube_proxy_may_write_nftables(node_local: bool) -> None:
+    cluster = replace(town(Dns(node_local=node_local)), kube_proxy=KubeProxy(mode="nftables"))
+    found = fetch(build(cluster), "shop/a", "http://web.prod")
+    assert found.words == "200 OK: prod/b saw 10.244.1.2:32768"
+    translated = {step.what.conn.original.dport for room, step in found[1].nat if room == "node-1"}
+    assert translated == {53}, "by the pod's question, or by the one of the cache upstream"
