@@ -83,8 +83,9 @@ def serve_dns(cluster: Cluster, network: Network, services: Iterable[Service], p
             network[network.room_of(endpoint.pod)].listen(PORT, app=server)
     node = ResolvConf((outside,))
     network.resolvers.update({room: node for room, role in network.roles.items() if role in ("node", "host")})
+    listens = _node_local_addresses(cluster, kube_dns)
     for pod in cluster.pods:
-        conf = resolv_conf(pod, dns, IPv4(kube_dns.cluster_ip), node)
+        conf = resolv_conf(pod, dns, IPv4(listens[-1] if dns.node_local else kube_dns.cluster_ip), node)
         if not pod.host_network:  # its /etc/hosts is the kubelet's work, too, and has its own name
             own = network[pod.room].device("eth0").addrs[0].local
             conf = replace(conf, hosts={pod.hostname or pod.name: own})
@@ -92,7 +93,7 @@ def serve_dns(cluster: Cluster, network: Network, services: Iterable[Service], p
     if dns.node_local:
         upstream = next(s for s in services if s.full_name == f"{SYSTEM}/{UPSTREAM}")
         for room in (name for name, role in network.roles.items() if role == "node"):
-            _node_local(network[room], dns, IPv4(kube_dns.cluster_ip), IPv4(upstream.cluster_ip), outside)
+            _node_local(network[room], dns, listens, IPv4(upstream.cluster_ip), outside)
 
 
 def resolv_conf(pod: Pod, dns: Dns, server: IPv4, node: ResolvConf) -> ResolvConf:
@@ -119,15 +120,23 @@ def _hostnames(pods: Iterable[Pod], services: Iterable[Service]) -> dict[tuple[s
 # -- NodeLocal DNSCache (kubernetes/dns, cmd/node-cache) ---------------------------------------------------------------
 
 
-def _node_local(netns: Netns, dns: Dns, server: IPv4, upstream: IPv4, outside: IPv4) -> None:
-    """A cache on a node. It takes kube-dns' address there, so that pods need not know; the device stays down."""
+def _node_local_addresses(cluster: Cluster, kube_dns: Service) -> tuple[str, ...]:
+    """Where the cache listens, the last one being what pods ask. It takes kube-dns' address, so that pods need not know
+    of it; in IPVS mode kube-proxy holds that one on each node, and pods are told of the cache."""
+    if cluster.kube_proxy.mode == "ipvs":
+        return (NODE_LOCAL_IP,)
+    return NODE_LOCAL_IP, kube_dns.cluster_ip
+
+
+def _node_local(netns: Netns, dns: Dns, listens: tuple[str, ...], upstream: IPv4, outside: IPv4) -> None:
+    """A cache on a node; its device stays down, which its addresses do not mind."""
     netns.link_add(NODE_LOCAL_DEV, Dummy(up=False))
     forwards = tuple(Forward(zone, (upstream,), "tcp") for zone in (dns.domain, REVERSE))
     app = NameServer("node-local-dns", (), (*forwards, Forward("", (outside,))), CACHE, DENIAL)
-    for addr in (NODE_LOCAL_IP, str(server)):
+    for addr in listens:
         netns.addr_add(NODE_LOCAL_DEV, f"{addr}/32")
         netns.listen(PORT, addr=addr, app=app)
-    before, text = netns.netfilter, node_local_rules((NODE_LOCAL_IP, str(server)))
+    before, text = netns.netfilter, node_local_rules(listens)
     netns.netfilter = Deferred(lambda: beside(read_iptables(text, "node-local-dns"), before, lambda chain: 0))
 
 
