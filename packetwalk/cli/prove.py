@@ -94,7 +94,7 @@ def prove(
     known(output, FORMATS, "output format")
     _seconds(timeout)
     if is_url(dst, None):
-        unfit = {"icmp": icmp, "udp": udp, "tcp": tcp, "size": size, "ttl": ttl, "df": df, "all": every}
+        unfit = {"icmp": icmp, "udp": udp, "tcp": tcp, "sctp": sctp, "size": size, "ttl": ttl, "df": df, "all": every}
         network = load_network(snapshot, file=file, cni=cni, nodes=nodes, racks=racks, sets=sets, dns=True)
         raise typer.Exit(_prove_url(network, src, dst, unfit, cold=cold, files=snapshot, full=full, output=output))
 
@@ -109,14 +109,16 @@ def prove(
     if every:
         raise typer.Exit(_prove_all(lambda mode: proven(mode)[2], output, given=cni or snapshot))
     network, flow, proof = proven(cni)
-    if output == "json":
-        emit(json.dumps(proof.to_dict(), indent=1))
-    else:
-        from packetwalk.engine.walk import walk
-
-        trace = walk(network, flow, cold=cold)
-        emit(f"{trace.full() if full else trace.minimal()}\n{proof}")
+    emit(json.dumps(proof.to_dict(), indent=1) if output == "json" else _told(network, flow, proof, cold, full))
     raise typer.Exit(AGREES if proof.verdict.agrees else DIVERGES)
+
+
+def _told(network: Network, flow: Flow, proof: Proof, cold: bool, full: bool) -> str:
+    """The walk, and what the kernel did."""
+    from packetwalk.engine.walk import walk
+
+    trace = walk(network, flow, cold=cold)
+    return f"{trace.full() if full else trace.minimal()}\n{proof}"
 
 
 def record(
