@@ -218,6 +218,13 @@ def test_a_pod_on_the_hosts_network_asks_as_its_policy_says() -> None:
 
 
 @pytest.mark.parametrize("node_local", [False, True])
+def test_pods_ask_the_same_under_ipvs_or_the_cache_by_its_own_address(node_local: bool) -> None:
+    net = build(replace(town(Dns(node_local=node_local)), kube_proxy=KubeProxy(mode="ipvs")))
+    assert net.resolvers["shop/a"].nameservers == ((IPv4("169.254.20.10"),) if node_local else (SERVER,))
+    assert fetch(net, "shop/a", "http://web.prod").words == "200 OK: prod/b saw 10.244.1.2:32768"
+
+
+@pytest.mark.parametrize("node_local", [False, True])
 def test_kube_proxy_may_write_nftables(node_local: bool) -> None:
     cluster = replace(town(Dns(node_local=node_local)), kube_proxy=KubeProxy(mode="nftables"))
     found = fetch(build(cluster), "shop/a", "http://web.prod")
