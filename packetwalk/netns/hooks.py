@@ -24,6 +24,7 @@ from packetwalk.netns.netfilter import SOURCE_SIDE, Registered, Verdict
 from packetwalk.netns.reject import reject, route_me_harder
 from packetwalk.netns.route import output_route
 from packetwalk.netns.seen import Hit, Seen
+from packetwalk.netns.tables import Tables
 from packetwalk.netns.target import Target
 from packetwalk.netns.visit import Skb, Visit
 from packetwalk.packet import PROTO_ICMP, Ip, Packet
@@ -52,27 +53,28 @@ WITH_IPVS = {
 
 
 class Around:
-    """What a rule may ask of the room a packet is in (seen.Lookups)."""
+    """What a rule may ask of the room a packet is in (seen.Lookups). It does not hold the visit, which holds it: each
+    visit would wait for the collector."""
 
-    __slots__ = ("fib", "v")
+    __slots__ = ("fib", "now", "t")
 
-    def __init__(self, v: Visit) -> None:
-        self.v, self.fib = v, v.t.fib
+    def __init__(self, t: Tables, now: int) -> None:
+        self.t, self.now, self.fib = t, now, t.fib
 
     def clamp_mtu(self, seen: Seen) -> int:
         """tcpmss_mangle_packet: the smaller path MTU of the packet's own way and of the one back to its sender; without
         a way back its own decides (tcpmss_reverse_mtu)."""
-        v, rt = self.v, seen.rt
+        t, now, rt = self.t, self.now, seen.rt
         if rt is None:
             return 0
-        back = output_route(v.t, seen.ip.src, v.now)
-        own = v.t.mtu(rt, v.now)
-        return own if back.error else min(own, v.t.mtu(back, v.now))
+        back = output_route(t, seen.ip.src, now)
+        own = t.mtu(rt, now)
+        return own if back.error else min(own, t.mtu(back, now))
 
     def virtual(self, seen: Seen) -> VsConn | None:
         """ipvs_mt: the connection whose server this packet is for."""
         ip = seen.ip
-        return self.v.t.ipvs.conns.by_server.get((seen.proto, ip.dst, seen.dport, ip.src, seen.sport))
+        return self.t.ipvs.conns.by_server.get((seen.proto, ip.dst, seen.dport, ip.src, seen.sport))
 
 
 class Rewrite(NamedTuple):
@@ -142,7 +144,7 @@ def _seen(v: Visit, skb: Skb) -> Seen:
     seen, packet = v.seen, skb.packet
     if seen is None:
         t = v.t
-        seen = v.seen = Seen(packet, tables=Around(v), state=t.netfilter.state, choose=t.chooser, now=v.now)
+        seen = v.seen = Seen(packet, tables=Around(t, v.now), state=t.netfilter.state, choose=t.chooser, now=v.now)
     elif seen.packet is not packet:
         seen.look_at(packet)
     seen.mark, seen.rt, seen.eth, seen.physin, seen.ipvs = skb.mark, skb.rt, skb.eth, skb.physin, skb.ipvs
