@@ -1,4 +1,4 @@
-"""The README does what it says: its console and python blocks are run, and what they show is compared.
+"""The README and the guide do what they say: their console and python blocks are run, and what they show is compared.
 
 A `console` block is a transcript (see tests/transcript.py). A `python` block may be followed by a `text` block, which
 is what it prints. An `sh` block holds the make targets, a `yaml` block a cluster that can be built.
@@ -16,21 +16,23 @@ from tests.kernel.lab import why_not
 from tests.transcript import Entry, answer, entries, matches
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "docs/guide.md")
 
 
 class Block(NamedTuple):
     language: str
     text: str
     line: int
+    page: str
 
 
-def blocks() -> list[Block]:
-    found = re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    return [Block(m[1], m[2], README[: m.start()].count("\n") + 2) for m in found]
+def blocks(page: str) -> list[Block]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(m[1], m[2], text[: m.start()].count("\n") + 2, page) for m in found]
 
 
-BLOCKS = blocks()
+BLOCKS = [block for page in PAGES for block in blocks(page)]
 COMMANDS = [entry for block in BLOCKS if block.language == "console" for entry in entries(block.text)]
 SNIPPETS = [
     (block, after.text if after is not None and after.language == "text" else "")
@@ -45,19 +47,23 @@ def test_a_command_prints_what_the_readme_shows(entry: Entry, monkeypatch: pytes
         pytest.skip(reason)
     monkeypatch.chdir(ROOT)
     found = answer(entry.command)
-    assert matches(entry.expected, found), f"README shows\n{entry.expected}\n\nbut now it is\n{found}"
+    assert matches(entry.expected, found), f"the page shows\n{entry.expected}\n\nbut now it is\n{found}"
 
 
-@pytest.mark.parametrize(("block", "shown"), SNIPPETS, ids=lambda b: f"line {b.line}" if isinstance(b, Block) else "")
+def place(about: Block | str) -> str:
+    return f"{about.page}:{about.line}" if isinstance(about, Block) else ""
+
+
+@pytest.mark.parametrize(("block", "shown"), SNIPPETS, ids=place)
 def test_python_prints_what_the_readme_shows(block: Block, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        exec(compile("\n" * (block.line - 1) + block.text, "README.md", "exec"), {})
+        exec(compile("\n" * (block.line - 1) + block.text, block.page, "exec"), {})
     assert matches(shown.strip(), out.getvalue().strip())
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=lambda b: f"line {b.line}")
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=place)
 def test_a_cluster_in_the_readme_can_be_walked(block: Block, tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text(block.text, encoding="utf-8")
     assert "reply ttl 62" in answer(f"packetwalk walk a b --minimal -f {tmp_path / 'cluster.yaml'}")
