@@ -62,8 +62,10 @@ def test_it_takes_every_dump_that_we_print(backend: str) -> None:
 
 
 def test_what_a_kernel_keeps_prints_as_we_print_it(backend: str) -> None:
+    balanced = "*filter\n-A OUTPUT -m ipvs ! --ipvs -j RETURN\nCOMMIT\n"  # the one match that kernels here may lack
+    lacking = "-m ipvs" if apart(f"iptables-{backend}-restore < $0", balanced).returncode else "none"
     tables: defaultdict[str, list[str]] = defaultdict(list)
-    for line in LINES:
+    for line in (line for line in LINES if lacking not in line):
         table, chain, words = line.partition(" => ")[0].split(" ", 2)
         tables[table].append(f'-A {chain} -m comment --comment "line {len(tables[table])}" {words}')
     given = "".join("\n".join([f"*{table}", *rules, "COMMIT\n"]) for table, rules in tables.items())
