@@ -10,12 +10,15 @@ import pytest
 
 from packetwalk.snapshot.ipset_save import load_ipsets, read_ipsets
 from packetwalk.snapshot.iptables_save import load_iptables, read_iptables
+from tests.kernel.generate import generate
+from tests.kernel.generate_rules import with_rules
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 DUMPS = sorted(SHARED.glob("recordings/*/state/*/*/iptables-save.txt"))
 LINES = (Path(__file__).parents[1] / "netns/iptables-1.8.9.txt").read_text(encoding="utf-8").splitlines()[1:]
 SETS = "create s1 hash:ip,port counters timeout 100\n"
 BACKENDS = ("nft", "legacy")
+SEEDS = range(1, 26)
 
 
 def apart(script: str, *texts: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +62,18 @@ def test_it_takes_every_dump_that_we_print(backend: str) -> None:
         ran = apart(f"ipset restore < $1; iptables-{backend}-restore --test < $0", *(f"{text}\n" for text in texts))
         assert (ran.returncode, ran.stderr) == (0, ""), dump
     assert len(done) > 20
+
+
+def test_it_takes_random_rules_that_we_print(backend: str) -> None:
+    tried = 0
+    for seed in SEEDS:
+        for room in with_rules(generate(seed), seed).build():
+            texts = str(room.netfilter), "\n".join(map(str, room.netfilter.sets.values()))
+            if texts[0]:
+                tried += 1
+                ran = apart(f"ipset restore < $1; iptables-{backend}-restore --test < $0", *(f"{t}\n" for t in texts))
+                assert (ran.returncode, ran.stderr) == (0, ""), f"seed {seed}, {room.name}: {texts[0]}"
+    assert tried > len(SEEDS)
 
 
 def test_what_a_kernel_keeps_prints_as_we_print_it(backend: str) -> None:
