@@ -151,6 +151,11 @@ class Packet(NamedTuple):
     headers: tuple[Header, ...]
     payload: int | bytes | Slice = 0
 
+    @property
+    def l4(self) -> Header | None:
+        """The header behind the IP header; None where there is none to see, as in a later fragment."""
+        return self.headers[1] if len(self.headers) > 1 else None
+
     def push(self, header: Header) -> Packet:
         """skb_push: with one more header in front."""
         return new(Packet, ((header, *self.headers), self.payload))

@@ -256,7 +256,7 @@ class Echo(Client):
             packet = decoded(self.socket.recv(_BIGGEST), "ip")
         except CodecError:
             return
-        ip, icmp = packet.headers[0], packet.headers[1] if len(packet.headers) > 1 else None
+        ip, icmp = packet.headers[0], packet.l4
         if not isinstance(ip, Ip) or not isinstance(icmp, Icmp):
             return
         if icmp.type == ECHO_REPLY and self._ours(icmp):
@@ -325,7 +325,7 @@ class Opening(Datagram):
             raise
         except OSError as error:
             return self._error(_word(error.errno))
-        ip, header = packet.headers[0], packet.headers[1] if len(packet.headers) > 1 else None
+        ip, header = packet.headers[0], packet.l4
         if isinstance(ip, Ip) and isinstance(header, Sctp) and header.dport == self.spec["sport"]:
             self.result = {"outcome": "reply", "src": f"{ip.src}:{header.sport}", "size": payload_len(packet.payload)}
             if any(chunk.type == ABORT for chunk in chunks(packet.payload)):

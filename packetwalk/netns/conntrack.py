@@ -217,7 +217,7 @@ class Conns:
 
     def track(self, packet: Packet, now: int, sysctls: dict[str, int]) -> Tracked:
         """nf_conntrack_in: which connection a packet belongs to, or opens, and what it tells about it."""
-        ip, l4 = packet.headers[0], packet.headers[1] if len(packet.headers) > 1 else None
+        ip, l4 = packet.headers[0], packet.l4
         assert isinstance(ip, Ip)
         if isinstance(l4, Icmp) and l4.type in ICMP_ERRORS:
             return self._error(packet, ip, now)

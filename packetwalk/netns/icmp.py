@@ -241,7 +241,7 @@ def _on_error(v: Visit, skb: Skb, header: Icmp) -> str | None:
 def _teaches(v: Visit, inner: Ip, about: Packet) -> bool:
     """Whether a protocol here learns from this error (icmp_err, ipip_err, raw_err, __udp4_lib_err, tcp_v4_err): who
     sent the quoted packet must still be here. Echo replies are the kernel's own."""
-    second = visible(about).headers[1] if len(visible(about).headers) > 1 else None
+    second = visible(about).l4
     if inner.proto == PROTO_IPIP:
         return ipip_lookup(v.t, inner._replace(src=inner.dst, dst=inner.src)) is not None
     if isinstance(second, Icmp) and second.type == ECHO_REPLY:

@@ -85,7 +85,7 @@ def answer(v: Visit, skb: Skb, hook: str) -> bool:
         return True
     if not defrag(v, skb, "ipvs"):
         return False
-    ip, l4 = skb.packet.headers[0], skb.packet.headers[1] if len(skb.packet.headers) > 1 else None
+    ip, l4 = skb.packet.headers[0], skb.packet.l4
     assert isinstance(ip, Ip)
     if isinstance(l4, Icmp):
         return _answer_error(v, skb, hook, l4)
@@ -150,7 +150,7 @@ def request(v: Visit, skb: Skb, hook: str) -> bool:
         return True
     if not defrag(v, skb, "ipvs"):
         return False
-    ip, l4 = skb.packet.headers[0], skb.packet.headers[1] if len(skb.packet.headers) > 1 else None
+    ip, l4 = skb.packet.headers[0], skb.packet.l4
     assert isinstance(ip, Ip)
     if isinstance(l4, Icmp):
         return request_error(v, skb, hook)
@@ -185,7 +185,7 @@ def _unfollowed(v: Visit, skb: Skb, ip: Ip) -> bool:
 
 def request_error(v: Visit, skb: Skb, hook: str) -> bool:
     """ip_vs_in_icmp, ip_vs_forward_icmp: an error about an answer, on its way to the server that sent it."""
-    error = skb.packet.headers[1] if len(skb.packet.headers) > 1 else None
+    error = skb.packet.l4
     about = _quote(skb.packet, error) if isinstance(error, Icmp) and not skb.ipvs else None
     if about is None:
         return True

@@ -40,7 +40,7 @@ def local(v: Visit, skb: Skb) -> str | None:
     """ip_protocol_deliver_rcu: hand the packet to its protocol, or say that there is none."""
     ip = skb.packet.headers[0]
     assert isinstance(ip, Ip)
-    second = skb.packet.headers[1] if len(skb.packet.headers) > 1 else None
+    second = skb.packet.l4
     if ip.proto == PROTO_ICMP and isinstance(second, Icmp):
         return "icmp"
     if ip.proto == PROTO_UDP and isinstance(second, Udp):

@@ -52,7 +52,7 @@ def _verified(v: Visit, skb: Skb) -> bool:
 def _reset(v: Visit, skb: Skb) -> None:
     """nf_send_reset: a RST in the name of the destination. What came in over a bridge port leaves by it at once, also
     where the packet was routed since."""
-    ip, tcp = skb.packet.headers[0], skb.packet.headers[1] if len(skb.packet.headers) > 1 else None
+    ip, tcp = skb.packet.headers[0], skb.packet.l4
     assert isinstance(ip, Ip)
     to_many = skb.rt is not None and skb.rt.kind in ("broadcast", "multicast")
     if not isinstance(tcp, Tcp) or "R" in tcp.flags or to_many:

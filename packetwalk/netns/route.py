@@ -97,7 +97,7 @@ def _unusual(t: Tables, skb: Skb, ip: Ip, now: int) -> Rt | Drop | None:
 
 def ports_of(packet: Packet) -> tuple[int, int]:
     """The transport ports, zero where the packet shows none."""
-    l4 = packet.headers[1] if len(packet.headers) > 1 else None
+    l4 = packet.l4
     return (l4.sport, l4.dport) if isinstance(l4, (Udp, Tcp, Sctp)) else (0, 0)
 
 
